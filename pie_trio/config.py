@@ -1,0 +1,133 @@
+"""Every setting and every bound of the system, parsed once, frozen, handed on by parameter.
+
+A bound that is not named here does not exist. The worker gets its own bounds in the handshake.
+Sizes are in bytes, times in seconds, unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import attrs
+
+MIB = 1024 * 1024
+
+
+@attrs.frozen
+class Limits:
+    """Every bound of the controller and its guests."""
+
+    # Instances and guests
+    instances_max: int = 1024
+    memory_guest_bytes: int = 256 * MIB
+    resources_per_guest: int = 16_384  # live host resources one guest may hold
+    host_call_bytes: int = 16 * MIB  # what one host call may carry in
+    slice_seconds: float = 0.001  # CPU slice of a guest before others get their turn
+    async_stack_bytes: int = 8 * MIB  # native stack of one fiber
+    compile_seconds: float = 300.0
+    compile_memory_bytes: int = 6144 * MIB
+    models_per_instance: int = 16
+    queues_per_instance: int = 1024
+    arguments_bytes: int = 4 * MIB
+    return_bytes: int = 900 * 1024  # official clients read at most 1 MiB a message
+
+    # Mailboxes and queues
+    mailbox: int = 16
+    passes_waiting_max: int = 4096  # forward passes waiting in one model's inbox
+    pass_rows_max: int = 65_536  # rows of one forward pass
+    pass_outputs_max: int = 4096
+    mask_runs_max: int = 1 << 20  # runs of all masks of one pass
+
+    # Messaging
+    topic_messages: int = 1024
+    topics_max: int = 4096
+    message_bytes: int = 512 * 1024
+    kvs_keys_max: int = 65_536
+    kvs_bytes_max: int = 256 * MIB
+    blobs_waiting: int = 64
+
+    # Clients
+    clients_max: int = 1024
+    handshake_seconds: float = 5.0
+    upload_bytes: int = 64 * MIB
+    upload_chunk_bytes: int = 256 * 1024
+    uploads_per_client: int = 4
+    frame_bytes: int = 8 * MIB  # one message from a client
+    outbox_bytes: int = 1 * MIB  # waiting to be written to one client
+    outbox_flush_seconds: float = 0.002
+    client_stall_seconds: float = 30.0  # a client that reads nothing for so long is cut off
+    detached_output_bytes: int = 1 * MIB
+    detached_write_seconds: float = 600.0  # a writer waits so long for somebody to attach
+    finished_seconds: float = 600.0  # how long a finished detached instance is remembered
+    signals_waiting: int = 1024  # messages to an instance that it has not received yet
+
+    # Pages
+    page_wait_seconds: float = 30.0
+    exports_max: int = 16_384
+
+    # Batches
+    batch_tokens: int = 2048
+    batch_passes: int = 512
+    gather_share: float = 0.05  # of the last step's duration
+    gather_seconds_min: float = 0.02
+    priority_ageing_seconds: float = 1.0  # so long a wait lifts a pass by one priority
+
+    # Worker
+    heartbeat_seconds: float = 1.0
+    heartbeat_lost_seconds: float = 5.0
+    batch_seconds_max: float = 300.0
+    worker_start_seconds: float = 120.0
+    worker_restarts_max: int = 5
+    worker_restart_backoff_seconds: float = 0.2
+    worker_frames_max: int = 64
+    worker_frame_bytes: int = 256 * MIB
+    grace_seconds: float = 5.0
+
+    # KV memory that the worker may take
+    page_tokens: int = 16
+    kv_bytes_max: int = 4096 * MIB
+    embeddings: int = 128
+    distribution_max: int = 256
+
+
+class BatchTrigger(Enum):
+    """When a batch leaves: the policies of the paper, `adaptive` being the default."""
+
+    ADAPTIVE = "adaptive"
+    EAGER = "eager"
+    K_ONLY = "k"
+    T_ONLY = "t"
+    K_OR_T = "k-or-t"
+
+
+@attrs.frozen
+class Batching:
+    """The batching policy and its two parameters."""
+
+    trigger: BatchTrigger = BatchTrigger.ADAPTIVE
+    k: int = 8
+    t_seconds: float = 0.016
+
+
+@attrs.frozen
+class ModelSettings:
+    """One model that the engine serves."""
+
+    name: str
+    pretend: bool = False  # the worker without a model, for tests and demonstrations
+    pretend_step_seconds: float = 0.0
+    pretend_row_seconds: float = 0.0
+    pages_max: int | None = None  # fewer pages than memory would allow
+
+
+@attrs.frozen
+class Settings:
+    """All that one engine needs to know."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    models: tuple[ModelSettings, ...] = (ModelSettings("smollm2-135m"),)
+    batching: Batching = Batching()
+    limits: Limits = Limits()
+    seed: int | None = None  # None: drawn once when the engine starts
+    log: str = "console"  # or "json", or "off"

@@ -1,0 +1,53 @@
+"""The small tree of exceptions: each name says whose situation it is.
+
+`PieError` and what derives from it may be told to a guest or a client. Everything else that is
+raised is a bug of ours and must climb to the engine; it is never turned into somebody's error.
+"""
+
+
+class PieError(Exception):
+    """Somebody's request cannot be served; the text says what, where and what to do."""
+
+
+class GuestFault(PieError):
+    """The guest broke a rule or failed by itself; it ends, and nobody else notices."""
+
+
+class BadProgram(PieError):
+    """These bytes or this manifest are not a program that we can run."""
+
+
+class BadRequest(PieError):
+    """A client's message cannot be served as it stands."""
+
+
+class BadConfig(PieError):
+    """A setting is unknown, out of range or of the wrong type."""
+
+
+class BadModel(PieError):
+    """These files are not a model that we can serve."""
+
+
+class OutOfPages(PieError):
+    """No room now, and waiting did not help. Nothing was allocated."""
+
+
+class WorkerLost(PieError):
+    """The worker died; what its pages held is gone."""
+
+
+class PassFailed(PieError):
+    """The worker refused or failed this one forward pass; the others went on."""
+
+
+class ClientGone(PieError):
+    """The client's connection closed before the answer came."""
+
+
+class Terminated(PieError):
+    """The instance was ended from outside: by a client, by its parent or by the shutdown."""
+
+
+class TooMany(PieError):
+    """A named bound of `config.Limits` is reached; the text names it."""

@@ -1,0 +1,143 @@
+"""The handles that rooms pass to each other: having one is the permission.
+
+These are the shapes that `wasm/host` and the gateway see; the actors implement them. A handle
+never outlives the scope that opened it: afterwards its methods raise `Terminated` or refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+import attrs
+
+from pie_trio.mailbox import Reply
+from pie_trio.messages import (
+    InstanceId,
+    OutputEvent,
+    Owner,
+    PassDraft,
+    PassResult,
+    Priority,
+    ResourceKind,
+)
+
+
+@attrs.frozen
+class ModelFacts:
+    """What a guest may know of a model."""
+
+    name: str
+    service_id: int
+    description: str
+    traits: tuple[str, ...]
+    prompt_template: str
+    stop_tokens: tuple[str, ...]
+    vocab_size: int
+    page_size: int  # tokens a KV page
+    pages: int  # of the whole worker
+    batch_tokens: int
+    distribution_max: int
+
+
+class TokenizerLike(Protocol):
+    """Pure and synchronous; long texts are the caller's to hand to a thread or not."""
+
+    @property
+    def vocab_size(self) -> int: ...
+    def encode(self, text: str) -> list[int]: ...
+    def decode(self, tokens: Sequence[int]) -> str: ...
+    def vocab(self) -> tuple[list[int], list[bytes]]: ...
+
+
+class ModelHandle(Protocol):
+    """One model, as one instance sees it."""
+
+    @property
+    def facts(self) -> ModelFacts: ...
+    @property
+    def tokenizer(self) -> TokenizerLike: ...
+    def render_chat(self, request_json: str) -> str:
+        """`{"messages": [...], "add_generation_prompt": bool}` through the model's template."""
+        ...
+
+    def create_queue(self) -> QueueHandle: ...
+
+
+class QueueHandle(Protocol):
+    """One command queue of one instance. Commands take effect in the order of the calls.
+
+    Refusals (`PieError`) of the awaiting calls are raised at the caller. What runs later in
+    queue order and fails ends the instance with that error: this interface has no results.
+    """
+
+    @property
+    def model(self) -> ModelHandle: ...
+    @property
+    def priority(self) -> Priority: ...
+    @priority.setter
+    def priority(self, priority: Priority) -> None: ...
+    async def allocate(self, kind: ResourceKind, count: int) -> list[int]:
+        """Handles of fresh pages, reserved at once; may wait. Raises `OutOfPages`."""
+        ...
+
+    async def deallocate(self, kind: ResourceKind, handles: Sequence[int]) -> None:
+        """The handles are void at once, the pages go back in queue order."""
+        ...
+
+    async def export(self, kind: ResourceKind, handles: Sequence[int], name: str) -> None: ...
+    async def import_exported(self, kind: ResourceKind, name: str) -> list[int]: ...
+    async def release_exported(self, kind: ResourceKind, name: str) -> None: ...
+    async def all_exported(self, kind: ResourceKind) -> list[tuple[str, int]]: ...
+    async def submit(self, draft: PassDraft) -> Reply[PassResult]:
+        """Checks handles, copies shared pages before they are written, hands on. May wait for
+        pages and for room; never for the pass itself. Raises `GuestFault`, `OutOfPages`."""
+        ...
+
+    async def synchronize(self) -> Reply[bool]:
+        """Filled when every earlier command of this queue has completed."""
+        ...
+
+    async def debug_query(self, query: str) -> Reply[str]: ...
+
+
+class Outlet(Protocol):
+    """Where an instance's output goes. A full outlet makes the writer wait, and only it."""
+
+    async def put(self, event: OutputEvent) -> None: ...
+
+
+class Inbox(Protocol):
+    """What clients send to an instance, in order, one receiver a message."""
+
+    async def receive(self) -> str: ...
+    async def receive_blob(self) -> bytes: ...
+
+
+@attrs.define(eq=False)
+class Waiting:
+    """Tells the engine whether an instance is awake, and what it waits for when it is not."""
+
+    parked: Callable[[], None]
+    woke: Callable[[], None]
+    waits_for_client: Callable[[bool], None]  # True while it waits for a client or a topic
+
+
+class Topics(Protocol):
+    """Broadcast within one tenant (see `services/topics.py`)."""
+
+    def publish(self, tenant: str, topic: str, message: str) -> Awaitable[None]: ...
+
+
+@attrs.frozen
+class EngineFacts:
+    """What `runtime.debug-query` may tell."""
+
+    version: str
+    instance_count: Callable[[], int]
+    running_instances: Callable[[str], list[InstanceId]]  # of a tenant
+    programs: Callable[[str], list[str]]
+
+
+ModelTable = Mapping[str, ModelHandle]  # by name, in the order of the configuration
+OwnerFacts = Owner

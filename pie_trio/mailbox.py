@@ -1,0 +1,60 @@
+"""All the concurrency that is added to Trio: a one-shot answer slot and a bounded mailbox.
+
+A `Reply` belongs to its asker; filling it never blocks, even if nobody waits any more. What dies
+with an asker is only its interest: the slot is filled all the same and forgotten.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import trio
+
+from pie_trio.errors import PieError
+
+T = TypeVar("T")
+
+
+class Reply(Generic[T]):
+    """A one-shot answer slot: filled or refused exactly once, readable any number of times."""
+
+    __slots__ = ("_error", "_event", "_value")
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+        self._value: list[T] = []
+        self._error: PieError | None = None
+
+    def fill(self, value: T) -> None:
+        assert not self._event.is_set(), "a reply is filled only once"
+        self._value.append(value)
+        self._event.set()
+
+    def refuse(self, error: PieError) -> None:
+        assert not self._event.is_set(), "a reply is filled only once"
+        self._error = error
+        self._event.set()
+
+    @property
+    def is_filled(self) -> bool:
+        return self._event.is_set()
+
+    def take(self) -> T:
+        """The answer, or its refusal raised; only after it was filled."""
+        assert self._event.is_set(), "an answer is read only after it came"
+        if self._error is not None:
+            raise self._error
+        return self._value[0]
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+    async def answer(self) -> T:
+        """Cancelled: the answer falls into an empty slot."""
+        await self._event.wait()
+        return self.take()
+
+
+def open_mailbox(bound: int) -> tuple[trio.MemorySendChannel[T], trio.MemoryReceiveChannel[T]]:
+    """A bounded mailbox; a sender waits while it is full."""
+    return trio.open_memory_channel[T](bound)

@@ -1,0 +1,106 @@
+"""Every in-process message, in the order in which a forward pass meets them.
+
+Messages are frozen, validated at birth and carry data, never a key to look up later. Answers go
+straight into the `Reply` that the message brings; nothing travels upwards through a mailbox.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NewType
+
+import attrs
+
+from gpu_worker.wire import OutputRow
+from pie_trio.mailbox import Reply
+
+InstanceId = NewType("InstanceId", str)  # what clients see: a UUID
+PageId = NewType("PageId", int)  # a slot of the worker; guests never see it
+PageHandle = NewType("PageHandle", int)  # a guest's number for one of its pages
+
+
+class ResourceKind(IntEnum):
+    """The resource types of `inferlet:core/common`."""
+
+    KV_PAGE = 0
+    EMBEDDING = 1
+    ADAPTER = 2
+
+
+class Priority(IntEnum):
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+
+
+@attrs.frozen
+class Owner:
+    """Who holds pages: one instance. Equality is identity of the launch."""
+
+    number: int  # launch ordinal in this engine; seeds derive from it
+    instance: InstanceId
+    tenant: str
+    program: str
+
+
+@attrs.frozen(eq=False)
+class PassDraft:
+    """A forward pass as the guest described it, checked against the rules that need no pool."""
+
+    tokens: tuple[int, ...]  # one a row; -1-h: the embedding of handle h
+    positions: tuple[int, ...]
+    pages: tuple[PageHandle, ...]
+    last_page_length: int
+    mask: tuple[tuple[int, ...], ...] | None  # attended intervals a row, flattened; None: causal
+    outputs: tuple[OutputRow, ...]
+    embed_outputs: tuple[tuple[int, int], ...]  # (row, embedding handle)
+
+
+@attrs.frozen
+class PassResult:
+    """What the guest asked for, in the order in which it asked."""
+
+    tokens: tuple[int, ...]
+    distributions: tuple[tuple[list[int], list[float]], ...]
+
+
+@attrs.frozen(eq=False)
+class ForwardPass:
+    """A pass whose pages are resolved, pinned and owned; on its way to the worker."""
+
+    owner: Owner
+    queue: int  # ordinal of the queue in its instance
+    number: int  # ordinal of the pass in its queue
+    priority: Priority
+    tokens: tuple[int, ...]  # one a row; -1-s: embedding slot s
+    positions: tuple[int, ...]
+    pages: tuple[PageId, ...]
+    last_page_length: int
+    mask: tuple[tuple[int, ...], ...] | None
+    outputs: tuple[OutputRow, ...]
+    embed_outputs: tuple[tuple[int, int], ...]
+    copies: tuple[tuple[PageId, PageId], ...]  # source, target: copied before the pass
+    pins: tuple[PageId, ...]  # KV pages that stay until the pass has settled
+    embed_pins: tuple[PageId, ...]
+    seed: int
+    submitted_at: float  # Trio time
+    reply: Reply[PassResult]
+
+
+@attrs.frozen
+class InstanceEnded:
+    """How an instance ended. `error` is None when it returned."""
+
+    instance: InstanceId
+    value: str
+    error: str | None
+    error_kind: str | None  # name of the exception class that says whose fault it was
+
+
+@attrs.frozen
+class OutputEvent:
+    """One thing that an instance tells its client: the `process_event` of the client protocol."""
+
+    kind: str  # stdout, stderr, message, file, return or error
+    value: str
+    data: bytes = b""  # of a file
