@@ -6,7 +6,7 @@ never outlives the scope that opened it: afterwards its methods raise `Terminate
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -15,7 +15,6 @@ from pie_trio.mailbox import Reply
 from pie_trio.messages import (
     InstanceId,
     OutputEvent,
-    Owner,
     PassDraft,
     PassResult,
     Priority,
@@ -108,36 +107,28 @@ class Outlet(Protocol):
 
 
 class Inbox(Protocol):
-    """What clients send to an instance, in order, one receiver a message."""
+    """What clients send to an instance: in order, one receiver a message."""
 
-    async def receive(self) -> str: ...
-    async def receive_blob(self) -> bytes: ...
+    def ticket(self) -> Reply[str]:
+        """A place in the line; filled when its message comes."""
+        ...
 
+    def withdraw(self, ticket: Reply[str]) -> None:
+        """Leaves the line; a message that was delivered and not read goes back to its head."""
+        ...
 
-@attrs.define(eq=False)
-class Waiting:
-    """Tells the engine whether an instance is awake, and what it waits for when it is not."""
-
-    parked: Callable[[], None]
-    woke: Callable[[], None]
-    waits_for_client: Callable[[bool], None]  # True while it waits for a client or a topic
-
-
-class Topics(Protocol):
-    """Broadcast within one tenant (see `services/topics.py`)."""
-
-    def publish(self, tenant: str, topic: str, message: str) -> Awaitable[None]: ...
+    def blob_ticket(self) -> Reply[bytes]: ...
+    def withdraw_blob(self, ticket: Reply[bytes]) -> None: ...
 
 
 @attrs.frozen
 class EngineFacts:
-    """What `runtime.debug-query` may tell."""
+    """What `runtime.debug-query` may tell an instance of a tenant."""
 
     version: str
     instance_count: Callable[[], int]
-    running_instances: Callable[[str], list[InstanceId]]  # of a tenant
+    running_instances: Callable[[str], list[InstanceId]]
     programs: Callable[[str], list[str]]
 
 
 ModelTable = Mapping[str, ModelHandle]  # by name, in the order of the configuration
-OwnerFacts = Owner
