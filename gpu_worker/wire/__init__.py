@@ -1,0 +1,51 @@
+"""The frames and messages between the engine and a worker: the only code in both processes.
+import.
+
+Owns the meaning of every byte on the link; sans-io, so it neither opens sockets nor waits. A
+message that is cut short or damaged raises `WireError` and nothing else, whoever died while sending
+it. It must never import torch, Trio or `pie_trio`.
+"""
+
+from gpu_worker.wire.arrays import BatchArrays
+from gpu_worker.wire.codec import Message, decode, encode
+from gpu_worker.wire.messages import (
+    PROTOCOL,
+    Answer,
+    Batch,
+    BatchResult,
+    Drain,
+    Drained,
+    Failed,
+    Heartbeat,
+    Hello,
+    Join,
+    OutputRow,
+    Request,
+    SamplerKind,
+    Start,
+    WireError,
+    WorkerLimits,
+)
+
+__all__ = [
+    "PROTOCOL",
+    "Answer",
+    "Batch",
+    "BatchArrays",
+    "BatchResult",
+    "Drain",
+    "Drained",
+    "Failed",
+    "Heartbeat",
+    "Hello",
+    "Join",
+    "Message",
+    "OutputRow",
+    "Request",
+    "SamplerKind",
+    "Start",
+    "WireError",
+    "WorkerLimits",
+    "decode",
+    "encode",
+]

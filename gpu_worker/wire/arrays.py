@@ -1,0 +1,249 @@
+"""A batch as compressed sparse rows: the form in which it travels and in which an executor reads
+it.
+
+Owns the frame layout of a batch and checks its structure once, on arrival: every index pointer
+starts at nought, never falls and ends at the length of what it points into. What is *in* the arrays
+(page numbers, token ids, intervals) is the executor's to judge, one request at a time. It must
+never copy what can be a view, nor handle integers one by one on the worker's side.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, chain
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from gpu_worker.wire.messages import Batch, OutputRow, Request, SamplerKind, WireError
+
+Frame = bytes | bytearray | memoryview
+Array = npt.NDArray[Any]
+
+# name, little-endian type: the order of the frames that follow the header of a batch.
+BATCH_FRAMES = (
+    ("copies", "<i4"),
+    ("tokens", "<i4"),
+    ("positions", "<i4"),
+    ("row_indptr", "<i4"),
+    ("pages", "<i4"),
+    ("page_indptr", "<i4"),
+    ("last_page_lengths", "<i4"),
+    ("seeds", "<u8"),
+    ("masked", "|u1"),
+    ("mask_indptr", "<i4"),
+    ("mask_intervals", "<i4"),
+    ("output_indptr", "<i4"),
+    ("output_rows", "<i4"),
+    ("output_kinds", "|u1"),
+    ("temperatures", "<f4"),
+    ("top_ks", "<i4"),
+    ("top_ps", "<f4"),
+    ("min_ps", "<f4"),
+    ("embed_indptr", "<i4"),
+    ("embed_rows", "<i4"),
+    ("embed_slots", "<i4"),
+)
+# index pointer -> the arrays that it cuts into one part per request
+_INDEX_POINTERS = {
+    "row_indptr": ("tokens", "positions"),
+    "page_indptr": ("pages",),
+    "output_indptr": (
+        "output_rows",
+        "output_kinds",
+        "temperatures",
+        "top_ks",
+        "top_ps",
+        "min_ps",
+    ),
+    "embed_indptr": ("embed_rows", "embed_slots"),
+}
+
+
+@attrs.frozen(eq=False)
+class BatchArrays:
+    """One batch. `mask_indptr` has one part per row, in pairs; rows of unmasked requests are
+    empty.
+    """
+
+    generation: int
+    number: int
+    copies: Array
+    tokens: Array
+    positions: Array
+    row_indptr: Array
+    pages: Array
+    page_indptr: Array
+    last_page_lengths: Array
+    seeds: Array
+    masked: Array
+    mask_indptr: Array
+    mask_intervals: Array
+    output_indptr: Array
+    output_rows: Array
+    output_kinds: Array
+    temperatures: Array
+    top_ks: Array
+    top_ps: Array
+    min_ps: Array
+    embed_indptr: Array
+    embed_rows: Array
+    embed_slots: Array
+
+    @property
+    def request_count(self) -> int:
+        return len(self.last_page_lengths)
+
+    def to_batch(self) -> Batch:
+        """Back to requests, one integer at a time: for pretend executors and tests."""
+        copies = tuple((int(source), int(target)) for source, target in self.copies)
+        requests = tuple(self.request(index) for index in range(self.request_count))
+        return Batch(self.generation, self.number, copies, requests)
+
+    def request(self, index: int) -> Request:
+        rows = _part(self.row_indptr, index)
+        embeds = _part(self.embed_indptr, index)
+        return Request(
+            tokens=tuple(self.tokens[rows].tolist()),
+            positions=tuple(self.positions[rows].tolist()),
+            pages=tuple(self.pages[_part(self.page_indptr, index)].tolist()),
+            last_page_length=int(self.last_page_lengths[index]),
+            mask=self._mask(rows) if self.masked[index] else None,
+            outputs=tuple(self._output(i) for i in _range(self.output_indptr, index)),
+            embed_outputs=tuple(
+                zip(
+                    self.embed_rows[embeds].tolist(), self.embed_slots[embeds].tolist(), strict=True
+                )
+            ),
+            seed=int(self.seeds[index]),
+        )
+
+    def _mask(self, rows: slice) -> tuple[tuple[int, ...], ...]:
+        return tuple(
+            tuple(self.mask_intervals[_part(self.mask_indptr, row)].ravel().tolist())
+            for row in range(rows.start, rows.stop)
+        )
+
+    def _output(self, index: int) -> OutputRow:
+        return OutputRow(
+            row=int(self.output_rows[index]),
+            kind=SamplerKind(int(self.output_kinds[index])),
+            temperature=float(self.temperatures[index]),
+            top_k=int(self.top_ks[index]),
+            top_p=float(self.top_ps[index]),
+            min_p=float(self.min_ps[index]),
+        )
+
+
+def _part(indptr: Array, index: int) -> slice:
+    return slice(int(indptr[index]), int(indptr[index + 1]))
+
+
+def _range(indptr: Array, index: int) -> range:
+    return range(int(indptr[index]), int(indptr[index + 1]))
+
+
+def batch_frames(batch: Batch) -> list[bytes]:
+    """The frames behind the header. A value that its type cannot hold raises `WireError`."""
+    columns = _columns(batch)
+    try:
+        return [np.asarray(columns[name], dtype=kind).tobytes() for name, kind in BATCH_FRAMES]
+    except (OverflowError, TypeError, ValueError) as error:
+        raise WireError(f"the batch cannot be encoded: {error}") from error
+
+
+def _columns(batch: Batch) -> dict[str, Sequence[Any]]:
+    requests = batch.requests
+    outputs = [output for request in requests for output in request.outputs]
+    embeds = [pair for request in requests for pair in request.embed_outputs]
+    mask_rows = [row for request in requests for row in _mask_rows(request)]
+    return {
+        "copies": list(chain.from_iterable(batch.copies)),
+        "tokens": list(chain.from_iterable(request.tokens for request in requests)),
+        "positions": list(chain.from_iterable(request.positions for request in requests)),
+        "row_indptr": _indptr(len(request.tokens) for request in requests),
+        "pages": list(chain.from_iterable(request.pages for request in requests)),
+        "page_indptr": _indptr(len(request.pages) for request in requests),
+        "last_page_lengths": [request.last_page_length for request in requests],
+        "seeds": [request.seed for request in requests],
+        "masked": [request.mask is not None for request in requests],
+        "mask_indptr": _indptr(len(row) // 2 for row in mask_rows),
+        "mask_intervals": list(chain.from_iterable(mask_rows)),
+        "output_indptr": _indptr(len(request.outputs) for request in requests),
+        "output_rows": [output.row for output in outputs],
+        "output_kinds": [int(output.kind) for output in outputs],
+        "temperatures": [output.temperature for output in outputs],
+        "top_ks": [output.top_k for output in outputs],
+        "top_ps": [output.top_p for output in outputs],
+        "min_ps": [output.min_p for output in outputs],
+        "embed_indptr": _indptr(len(request.embed_outputs) for request in requests),
+        "embed_rows": [row for row, _ in embeds],
+        "embed_slots": [slot for _, slot in embeds],
+    }
+
+
+def _indptr(lengths: Iterable[int]) -> list[int]:
+    return list(accumulate(lengths, initial=0))
+
+
+def _mask_rows(request: Request) -> Sequence[Sequence[int]]:
+    if len(request.positions) != len(request.tokens):
+        raise WireError("a request needs one position for each token")
+    if request.mask is None:
+        return [()] * len(request.tokens)
+    if len(request.mask) != len(request.tokens):
+        raise WireError("a mask needs one row for each token")
+    if any(len(row) % 2 for row in request.mask):
+        raise WireError("a mask row needs an end for each start")
+    return request.mask
+
+
+def read_batch(generation: int, number: int, frames: Sequence[Frame]) -> BatchArrays:
+    """Views into the frames, checked for structure."""
+    if len(frames) != len(BATCH_FRAMES):
+        raise WireError(
+            f"a batch has {len(BATCH_FRAMES)} frames after its header, not {len(frames)}"
+        )
+    columns = {
+        name: read_array(name, kind, frame)
+        for (name, kind), frame in zip(BATCH_FRAMES, frames, strict=True)
+    }
+    for name in ("copies", "mask_intervals"):
+        columns[name] = _in_pairs(name, columns[name])
+    _check_structure(columns)
+    return BatchArrays(generation=generation, number=number, **columns)
+
+
+def read_array(name: str, kind: str, frame: Frame) -> Array:
+    if len(frame) % np.dtype(kind).itemsize:
+        raise WireError(f"frame {name!r} is cut within a value")
+    return np.frombuffer(frame, dtype=kind)
+
+
+def _in_pairs(name: str, values: Array) -> Array:
+    if len(values) % 2:
+        raise WireError(f"frame {name!r} is cut within a pair")
+    return values.reshape(-1, 2)
+
+
+def _check_structure(columns: dict[str, Array]) -> None:
+    requests = len(columns["last_page_lengths"])
+    for name in ("seeds", "masked"):
+        if len(columns[name]) != requests:
+            raise WireError(f"frame {name!r} has {len(columns[name])} values, not {requests}")
+    for name, targets in _INDEX_POINTERS.items():
+        for target in targets:
+            check_indptr(name, columns[name], requests, len(columns[target]))
+    rows = len(columns["tokens"])
+    check_indptr("mask_indptr", columns["mask_indptr"], rows, len(columns["mask_intervals"]))
+    if np.any(columns["output_kinds"] > max(SamplerKind)):
+        raise WireError("frame 'output_kinds' names an unknown sampler")
+    if np.any(columns["masked"] > 1):
+        raise WireError("frame 'masked' holds something else than nought and one")
+
+
+def check_indptr(name: str, indptr: Array, parts: int, total: int) -> None:
+    if len(indptr) != parts + 1 or indptr[0] != 0 or indptr[-1] != total:
+        raise WireError(f"frame {name!r} does not span its {parts} parts and {total} values")
+    if np.any(indptr[1:] < indptr[:-1]):
+        raise WireError(f"frame {name!r} falls")

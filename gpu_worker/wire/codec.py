@@ -1,0 +1,223 @@
+"""Messages to frames and back: a msgpack header, then raw little-endian arrays.
+
+Owns the header's schema, which is read off the message classes themselves.
+Everything that a broken peer can send raises `WireError`: decoding trusts no type, length or range.
+It must never build an object whose size the frames do not already have.
+"""
+
+import math
+import types
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, get_args
+
+import attrs
+import msgpack
+import numpy as np
+
+from gpu_worker.wire.arrays import (
+    BatchArrays,
+    Frame,
+    batch_frames,
+    check_indptr,
+    read_array,
+    read_batch,
+)
+from gpu_worker.wire.messages import (
+    Answer,
+    Batch,
+    BatchResult,
+    Drain,
+    Drained,
+    Failed,
+    Heartbeat,
+    Hello,
+    Join,
+    Start,
+    WireError,
+)
+
+Message = (
+    Join | Start | Hello | Heartbeat | Drain | Drained | Failed | Batch | BatchArrays | BatchResult
+)
+
+HEADER_BYTES_MAX = 4 * 1024 * 1024
+_HEADER_ONLY: Mapping[str, type[Any]] = types.MappingProxyType(
+    {
+        "join": Join,
+        "start": Start,
+        "hello": Hello,
+        "heartbeat": Heartbeat,
+        "drain": Drain,
+        "drained": Drained,
+        "failed": Failed,
+    }
+)
+_TYPE_NAMES: Mapping[type[Any], str] = types.MappingProxyType(
+    {cls: name for name, cls in _HEADER_ONLY.items()}
+)
+_RESULT_FRAMES = (
+    ("token_indptr", "<i4"),
+    ("tokens", "<i4"),
+    ("answer_indptr", "<i4"),
+    ("distribution_indptr", "<i4"),
+    ("ids", "<i4"),
+    ("probabilities", "<f4"),
+)
+
+
+def encode(message: Message) -> list[bytes]:
+    """The frames of a message, header first."""
+    match message:
+        case Batch(generation=generation, number=number):
+            header = {"type": "batch", "generation": generation, "number": number}
+            return [_pack(header), *batch_frames(message)]
+        case BatchArrays():
+            return encode(message.to_batch())
+        case BatchResult():
+            return _encode_result(message)
+        case _:
+            return [_pack({"type": _TYPE_NAMES[type(message)], **attrs.asdict(message)})]
+
+
+def decode(frames: Sequence[Frame]) -> Message:
+    """The message of these frames. A batch comes as `BatchArrays`, views into the frames."""
+    if not frames:
+        raise WireError("a message has at least one frame")
+    header = _unpack(frames[0])
+    kind = header.pop("type", None)
+    if kind == "batch":
+        _expect_fields(header, {"generation", "number"}, "batch")
+        generation, number = (_value(int, header[name], name) for name in ("generation", "number"))
+        return read_batch(generation, number, frames[1:])
+    if kind == "result":
+        return _decode_result(header, frames[1:])
+    if not isinstance(kind, str) or kind not in _HEADER_ONLY:
+        raise WireError(f"unknown message type {kind!r:.80}")
+    if len(frames) != 1:
+        raise WireError(f"a {kind!r} message has one frame, not {len(frames)}")
+    message: Message = _build(_HEADER_ONLY[kind], header, kind)
+    return message
+
+
+def _pack(header: dict[str, Any]) -> bytes:
+    try:
+        packed: bytes = msgpack.packb(header)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise WireError(f"the header cannot be encoded: {error}") from error
+    return packed
+
+
+def _unpack(frame: Frame) -> dict[str, Any]:
+    if len(frame) > HEADER_BYTES_MAX:
+        raise WireError(f"a header of {len(frame)} bytes is too long")
+    try:
+        header = msgpack.unpackb(frame, strict_map_key=True)
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        raise WireError(f"the header is not msgpack: {error}") from error
+    if not isinstance(header, dict) or not all(isinstance(key, str) for key in header):
+        raise WireError("the header is not a map with text keys")
+    return header
+
+
+def _expect_fields(header: Mapping[str, Any], names: set[str], where: str) -> None:
+    if set(header) != names:
+        different = sorted(set(header) ^ names)
+        raise WireError(f"{where!r} lacks or does not know the fields {different!r:.200}")
+
+
+def _build(cls: type[Any], values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise WireError(f"{where!r} is not a map")
+    fields = attrs.fields(cls)
+    _expect_fields(values, {field.name for field in fields}, where)
+    return cls(
+        **{field.name: _value(field.type, values[field.name], field.name) for field in fields}
+    )
+
+
+def _value(kind: Any, value: Any, name: str) -> Any:
+    if isinstance(kind, types.UnionType):
+        if value is None:
+            return None
+        kind = next(choice for choice in get_args(kind) if choice is not types.NoneType)
+    if attrs.has(kind):
+        return _build(kind, value, name)
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _finite(float(value), name)
+    if kind is int and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if kind is str and isinstance(value, str):
+        return value
+    raise WireError(f"field {name!r} is not a valid {kind.__name__}")
+
+
+def _finite(value: float, name: str) -> float:
+    if not math.isfinite(value):
+        raise WireError(f"field {name!r} is not finite")
+    return value
+
+
+def _encode_result(result: BatchResult) -> list[bytes]:
+    distributions = [pair for answer in result.answers for pair in answer.distributions]
+    if any(len(ids) != len(probabilities) for ids, probabilities in distributions):
+        raise WireError("a distribution needs one probability for each id")
+    header = {
+        "type": "result",
+        "generation": result.generation,
+        "number": result.number,
+        "step_seconds": result.step_seconds,
+        "errors": [answer.error for answer in result.answers],
+    }
+    columns = (
+        np.cumsum([0, *(len(answer.tokens) for answer in result.answers)]),
+        [token for answer in result.answers for token in answer.tokens],
+        np.cumsum([0, *(len(answer.distributions) for answer in result.answers)]),
+        np.cumsum([0, *(len(ids) for ids, _ in distributions)]),
+        [token for ids, _ in distributions for token in ids],
+        [p for _, probabilities in distributions for p in probabilities],
+    )
+    try:
+        arrays = [
+            np.asarray(column, dtype=kind).tobytes()
+            for column, (_, kind) in zip(columns, _RESULT_FRAMES, strict=True)
+        ]
+    except (OverflowError, TypeError, ValueError) as error:
+        raise WireError(f"the result cannot be encoded: {error}") from error
+    return [_pack(header), *arrays]
+
+
+def _decode_result(header: dict[str, Any], frames: Sequence[Frame]) -> BatchResult:
+    _expect_fields(header, {"generation", "number", "step_seconds", "errors"}, "result")
+    errors = header["errors"]
+    if not isinstance(errors, list) or not all(e is None or isinstance(e, str) for e in errors):
+        raise WireError("field 'errors' is not a list of texts")
+    if len(frames) != len(_RESULT_FRAMES):
+        raise WireError(f"a result has {len(_RESULT_FRAMES)} arrays, not {len(frames)}")
+    arrays = [
+        read_array(name, kind, frame)
+        for (name, kind), frame in zip(_RESULT_FRAMES, frames, strict=True)
+    ]
+    token_indptr, tokens, answer_indptr, distribution_indptr, ids, probabilities = arrays
+    count = max(len(distribution_indptr) - 1, 0)
+    check_indptr("token_indptr", token_indptr, len(errors), len(tokens))
+    check_indptr("answer_indptr", answer_indptr, len(errors), count)
+    check_indptr("distribution_indptr", distribution_indptr, count, len(ids))
+    check_indptr("distribution_indptr", distribution_indptr, count, len(probabilities))
+    pairs = [
+        (ids[a:b].tolist(), probabilities[a:b].tolist()) for a, b in pairwise(distribution_indptr)
+    ]
+    answers = tuple(
+        Answer(
+            tokens=tuple(tokens[token_indptr[i] : token_indptr[i + 1]].tolist()),
+            distributions=tuple(pairs[answer_indptr[i] : answer_indptr[i + 1]]),
+            error=error,
+        )
+        for i, error in enumerate(errors)
+    )
+    return BatchResult(
+        generation=_value(int, header["generation"], "generation"),
+        number=_value(int, header["number"], "number"),
+        step_seconds=_value(float, header["step_seconds"], "step_seconds"),
+        answers=answers,
+    )

@@ -1,0 +1,161 @@
+"""Every message of the worker link, as frozen data.
+
+Owns the vocabulary that `docs/worker-wire.md` tabulates. Every message that concerns a batch
+carries the generation of the worker, so that an answer of a dead generation is recognised and
+dropped. It must never hold behaviour: how a message becomes frames is in `codec` and `arrays`.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import attrs
+
+PROTOCOL = 1
+
+
+class WireError(Exception):
+    """The frames are not a message of this protocol, or the message cannot be put into frames."""
+
+
+class SamplerKind(IntEnum):
+    DISTRIBUTION = 0
+    MULTINOMIAL = 1
+    TOP_P = 2
+    TOP_K = 3
+    MIN_P = 4
+    TOP_K_TOP_P = 5
+
+
+@attrs.frozen
+class OutputRow:
+    """What is wanted of one input row: a token by some sampler, or the head of its distribution."""
+
+    row: int
+    kind: SamplerKind
+    temperature: float
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+
+@attrs.frozen
+class Request:
+    """One forward pass, or a chunk of one.
+
+    A negative token -1-s reads embedding slot s. `last_page_length` counts the rows of this
+    request, so with kv_total = (len(pages) - 1) * page_size + last_page_length, row i is written to
+    KV slot kv_total - len(tokens) + i. A mask has one flat list a0, b0, a1, b1, ... of attended
+    half-open slot intervals for each row; without one every row attends to all slots up to its own.
+    """
+
+    tokens: Sequence[int]
+    positions: Sequence[int]
+    pages: Sequence[int]
+    last_page_length: int
+    mask: Sequence[Sequence[int]] | None
+    outputs: Sequence[OutputRow]
+    embed_outputs: Sequence[tuple[int, int]]
+    seed: int
+
+
+@attrs.frozen
+class Batch:
+    """Page copies (source, destination), executed in order, and then the passes."""
+
+    generation: int
+    number: int
+    copies: Sequence[tuple[int, int]]
+    requests: Sequence[Request]
+
+
+@attrs.frozen
+class Answer:
+    """The result of one request: sampled tokens and distributions, each in the order of its
+    outputs.
+    """
+
+    tokens: tuple[int, ...]
+    distributions: tuple[tuple[list[int], list[float]], ...]
+    error: str | None
+
+
+@attrs.frozen
+class BatchResult:
+    generation: int
+    number: int
+    step_seconds: float
+    answers: tuple[Answer, ...]
+
+
+@attrs.frozen
+class WorkerLimits:
+    """What the controller grants a worker; `pages_max` none means as many as `kv_bytes_max`
+    holds.
+    """
+
+    page_size: int
+    kv_bytes_max: int
+    pages_max: int | None
+    embeddings: int
+    batch_tokens_max: int
+    distribution_max: int
+
+
+@attrs.frozen
+class Join:
+    """The worker's first word, before it has loaded anything."""
+
+    protocol: int
+    pid: int
+
+
+@attrs.frozen
+class Start:
+    """The controller's answer to `Join`."""
+
+    generation: int
+    engine_seed: int
+    limits: WorkerLimits
+
+
+@attrs.frozen
+class Hello:
+    """The worker is ready: what it serves, and the limits as they were allocated."""
+
+    protocol: int
+    generation: int
+    pid: int
+    model: str
+    vocab_size: int
+    hidden_size: int
+    layers: int
+    page_size: int
+    pages: int
+    embeddings: int
+    batch_tokens_max: int
+    distribution_max: int
+    numeric: str
+
+
+@attrs.frozen
+class Heartbeat:
+    generation: int
+    busy_batch: int | None
+    busy_seconds: float
+
+
+@attrs.frozen
+class Drain:
+    """Finish what has arrived, answer `Drained` and leave."""
+
+
+@attrs.frozen
+class Drained:
+    """The last message of a worker that was drained."""
+
+
+@attrs.frozen
+class Failed:
+    """The worker cannot start or go on, and leaves."""
+
+    text: str
