@@ -6,6 +6,7 @@ straight into the `Reply` that the message brings; nothing travels upwards throu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import NewType
 
@@ -75,6 +76,7 @@ class ForwardPass:
     tokens: tuple[int, ...]  # one a row; -1-s: embedding slot s
     positions: tuple[int, ...]
     pages: tuple[PageId, ...]
+    page_size: int
     last_page_length: int
     mask: tuple[tuple[int, ...], ...] | None
     outputs: tuple[OutputRow, ...]
@@ -104,3 +106,33 @@ class OutputEvent:
     kind: str  # stdout, stderr, message, file, return or error
     value: str
     data: bytes = b""  # of a file
+
+
+@attrs.frozen(eq=False)
+class AllocatePages:
+    """To the resource manager, over the asker's lease."""
+
+    kind: ResourceKind
+    count: int
+    reply: Reply[list[int]]
+
+
+@attrs.frozen(eq=False)
+class SubmitPass:
+    """To a command queue: hand this pass on when all before it has been handed on."""
+
+    forward: ForwardPass
+
+
+@attrs.frozen(eq=False)
+class RunCommand:
+    """To a command queue: do this when everything before it has completed.
+
+    `deed` is synchronous and may raise a `PieError`, which refuses the reply.
+    """
+
+    deed: Callable[[bool], object]  # is told whether all passes before it succeeded
+    reply: Reply[object]
+
+
+QueueCommand = SubmitPass | RunCommand
