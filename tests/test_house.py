@@ -312,17 +312,21 @@ def test_time_and_chance_come_in_through_the_ports() -> None:
     for module in modules():
         if module.label.startswith(MAY_BE_UNREPEATABLE):
             continue
-        for node in ast.walk(module.tree):
-            if _is_unrepeatable(node) and not _is_annotation(node, module):
-                findings.append(f"{module.label}:{node.lineno}: {ast.unparse(node)}")
+        findings += [
+            f"{module.label}:{node.lineno}: {ast.unparse(node)}"
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.Attribute)
+            and _is_unrepeatable(node)
+            and not _is_annotation(node, module)
+        ]
     _report(findings)
 
 
-def _is_unrepeatable(node: ast.AST) -> bool:
-    return isinstance(node, ast.Attribute) and ast.unparse(node) in UNREPEATABLE
+def _is_unrepeatable(node: ast.Attribute) -> bool:
+    return ast.unparse(node) in UNREPEATABLE
 
 
-def _is_annotation(node: ast.AST, module: Module) -> bool:
+def _is_annotation(node: ast.Attribute, module: Module) -> bool:
     """`random.Random` as a type is no draw."""
     called = {id(call.func) for call, _ in _calls(module)}
     return ast.unparse(node) == "random.Random" and id(node) not in called
