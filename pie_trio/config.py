@@ -24,11 +24,18 @@ class Limits:
     host_call_bytes: int = 16 * MIB  # what one host call may carry in
     slice_seconds: float = 0.001  # CPU slice of a guest before others get their turn
     async_stack_bytes: int = 8 * MIB  # native stack of one fiber
+    guest_table_elements: int = 100_000  # of each table
+    guest_tables: int = 128
+    guest_memories: int = 8
+    guest_core_instances: int = 512
     compile_seconds: float = 300.0
     compile_memory_bytes: int = 6144 * MIB
     models_per_instance: int = 16
     queues_per_instance: int = 1024
     arguments_bytes: int = 4 * MIB
+    guest_held_bytes: int = 256 * MIB  # blobs, passes and results that the host holds for one guest
+    tokenize_bytes: int = 4 * MIB  # text, or bytes of a list of tokens, of one tokenizer call
+    tokenize_inline_bytes: int = 16 * 1024  # longer texts go to a thread
     return_bytes: int = 900 * 1024  # official clients read at most 1 MiB a message
 
     # Mailboxes and queues
@@ -40,7 +47,9 @@ class Limits:
 
     # Messaging
     topic_messages: int = 1024
-    topics_max: int = 4096
+    topic_bytes: int = 1 * MIB  # unread messages of one subscriber
+    topics_max: int = 4096  # of one tenant
+    name_bytes: int = 1024  # name of a topic or an export
     message_bytes: int = 512 * 1024
     kvs_keys_max: int = 65_536
     kvs_bytes_max: int = 256 * MIB
@@ -60,6 +69,16 @@ class Limits:
     detached_write_seconds: float = 600.0  # a writer waits so long for somebody to attach
     finished_seconds: float = 600.0  # how long a finished detached instance is remembered
     signals_waiting: int = 1024  # messages to an instance that it has not received yet
+    signals_bytes: int = 16 * MIB  # of those messages
+    blobs_bytes: int = 256 * MIB  # blobs to an instance that it has not received yet
+    manifest_bytes: int = 64 * 1024
+    requests_per_client: int = 2048  # being answered at the same time
+    requests_bytes: int = 64 * MIB  # of those requests
+    file_hold_seconds: float = 0.15  # official clients lose a file that comes with the first reply
+    close_seconds: float = 1.0  # closing handshake with a client
+    reply_bytes: int = 1 * MIB - 1024  # official clients read at most 1 MiB a message
+    program_name_length: int = 64
+    user_name_length: int = 256
 
     # Pages
     page_wait_seconds: float = 30.0

@@ -1,0 +1,192 @@
+"""One wasm call, driven by one Trio task.
+
+The task polls the fiber. When the guest waits in a host call, the task itself awaits the host's
+coroutine, so cancellation, time-outs and exceptions reach it like any other Trio code; when the
+guest's slice is over, the task queues up behind the other busy guests. However the task leaves,
+the call is deleted first, which unwinds the fiber without running guest code; nothing here awaits
+while cleaning up. A fiber is driven by one task at a time, and never again after a failure.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Coroutine, Generator
+from time import perf_counter
+from typing import Any, Final
+
+import attrs
+import trio
+
+from pie_trio.wasm import abi
+from pie_trio.wasm.linker import Border, PendingCall
+from pie_trio.wasm.ticker import Ticker
+
+# A guest that mostly waits may run the moment it wakes, as long as it takes no more than this
+# share of the time; beyond it, it queues up with the busy ones.
+WAKING_SHARE: Final = 0.25
+READY_CALLS_MAX: Final = 256  # host calls without a wait, before counted slices end
+
+
+@attrs.define(eq=False)
+class Turns:
+    """Lets one busy guest run between two looks of the event loop at everything else."""
+
+    ticker: Ticker | None
+    queue: trio.StrictFIFOLock = attrs.field(factory=trio.StrictFIFOLock)
+
+
+@attrs.define(eq=False)
+class Fiber:
+    """The driver of one guest's calls."""
+
+    border: Border
+    turns: Turns
+    on_park: Callable[[], None]
+    on_wake: Callable[[], None]
+    _driven: bool = False
+    _has_turn: bool = False
+    _slice_began: float = 0.0
+    _ready_calls: int = 0
+    _credit: float = 0.0
+
+    async def drive(self, future: int) -> None:
+        """Run a call to its end. Cancelled or failed: the call is gone, the guest is dead."""
+        assert not self._driven, "a guest runs one call at a time"
+        self._driven = True
+        self._begin_slice()
+        try:
+            while not self._advance(future):
+                call = self.border.pending
+                if call is None:
+                    await self._next_turn()
+                else:
+                    self.border.pending = None
+                    answer = await self._attend(call.coroutine)
+                    self._answer(call, answer)
+        finally:
+            self._stop(future)
+
+    @trio.lowlevel.enable_ki_protection
+    def _advance(self, future: int) -> bool:
+        """Let the guest run until it ends, waits, or its slice is over.
+
+        Ctrl-C waits outside: inside, it could strike between wasmtime and a callback's first line.
+        """
+        ticker = self.turns.ticker
+        if ticker is None:
+            done: bool = abi.future_poll(future)
+            return done
+        ticker.start()
+        done = abi.future_poll(future)
+        if not done and self.border.pending is None and self._is_fresh(ticker.seconds):
+            # It only saw that an older slice is over; this poll starts the new one.
+            done = abi.future_poll(future)
+        ticker.stop()
+        return done
+
+    def _is_fresh(self, slice_seconds: float) -> bool:
+        return perf_counter() - self._slice_began < slice_seconds / 2
+
+    def _answer(self, call: PendingCall, answer: Any) -> None:
+        """Put the host's answer where the guest will find it."""
+        handles = self.border.handles
+        if call.lower is not None:
+            handles.allowance = handles.call_bytes
+            abi.copy(call.result_address, call.lower(handles, answer), abi.VALUE_BYTES)
+        self.border.ready[0] = b"\1"
+
+    async def _attend(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a host call. One that never waits costs no look at the event loop."""
+        try:
+            trap = coroutine.send(None)
+        except StopIteration as end:
+            self._ready_calls += 1
+            if self._slice_is_over():
+                await self._next_turn()
+            return end.value
+        waiting_since = self._leave()
+        answer = await _go_on(coroutine, trap, self.on_park, self.on_wake)
+        await self._come_back(waiting_since)
+        return answer
+
+    def _slice_is_over(self) -> bool:
+        ticker = self.turns.ticker
+        if ticker is None:
+            return self._ready_calls >= READY_CALLS_MAX
+        return perf_counter() - self._slice_began > ticker.seconds
+
+    async def _next_turn(self) -> None:
+        """The slice is over: wait until every other busy guest has had one."""
+        self._leave()
+        await self.turns.queue.acquire()
+        self._has_turn = True
+        self._begin_slice()
+
+    def _begin_slice(self) -> None:
+        self._ready_calls = 0
+        if self.turns.ticker is not None:
+            self._slice_began = perf_counter()
+
+    def _leave(self) -> float:
+        """Stop running, for whatever reason."""
+        if self._has_turn:
+            self._has_turn = False
+            self.turns.queue.release()
+        if self.turns.ticker is None:
+            return 0.0
+        now = perf_counter()
+        self._credit -= now - self._slice_began
+        return now
+
+    async def _come_back(self, waiting_since: float) -> None:
+        """The wait is over: run at once if this guest has taken little, else in its turn."""
+        ticker = self.turns.ticker
+        if ticker is not None:
+            earned = (perf_counter() - waiting_since) * WAKING_SHARE
+            self._credit = min(ticker.seconds, self._credit + earned)
+            if self._credit < 0:
+                self._slice_began = perf_counter()
+                await self._next_turn()
+                return
+        self._begin_slice()
+
+    def _stop(self, future: int) -> None:
+        abi.future_delete(future)
+        if self.turns.ticker is not None:
+            self.turns.ticker.stop()
+        if self._has_turn:
+            self._has_turn = False
+            self.turns.queue.release()
+        if self.border.pending is not None:
+            self.border.pending.coroutine.close()
+            self.border.pending = None
+        self._driven = False
+
+
+@types.coroutine
+def _go_on(
+    coroutine: Coroutine[Any, Any, Any],
+    trap: Any,
+    on_park: Callable[[], None],
+    on_wake: Callable[[], None],
+) -> Generator[Any, Any, Any]:
+    """Await the rest of a coroutine whose first step has been taken by hand.
+
+    A mere checkpoint is not parking: the task runs again in the next turn of the event loop.
+    """
+    while True:
+        parks = hasattr(trap, "abort_func")
+        if parks:
+            on_park()
+        thrown: BaseException | None = None
+        message: Any = None
+        try:
+            message = yield trap
+        except BaseException as error:
+            thrown = error
+        if parks:
+            on_wake()
+        try:
+            trap = coroutine.send(message) if thrown is None else coroutine.throw(thrown)
+        except StopIteration as end:
+            return end.value
