@@ -1,6 +1,6 @@
 """`inferlet:core/forward`: describe a forward pass, execute it, read its answer.
 
-Owns nothing: the description is `passes.PassBuilder`, its way to the model is the queue. The setters
+Owns nothing: the description is `passes.PassBuilder`, its way is the queue. The setters
 never cross anything; they check their own arguments, and `execute` checks the pass as a whole.
 It must never let an answer out twice, nor lose the refusal of a pass that nobody asked about.
 """

@@ -1,7 +1,7 @@
 """From a guest's run lengths (BRLE) to the attended intervals that a worker reads.
 
-Pure. A row's runs alternate, the first one attends, and they must add up to the slots that the row
-may see: a longer or shorter row, or one that attends to nothing, is refused before anything is sent.
+Pure. A row's runs alternate, the first one attends, and they must add up to the slots that the
+row may see: a row of another length, or one that attends to nothing, is refused before it is sent.
 It must never hand on empty or touching intervals: a worker may rely on them being in order.
 """
 
@@ -14,7 +14,7 @@ from pie_trio.errors import GuestFault
 
 
 def attended_intervals(runs: Sequence[int], slots: int, row: int) -> tuple[int, ...]:
-    """The half-open intervals a0, b0, a1, b1, ... that a row of `slots` visible slots attends to."""
+    """The half-open intervals a0, b0, a1, b1, ... that a row with `slots` slots attends to."""
     ends = list(accumulate(runs))
     total = ends[-1] if ends else 0
     if total != slots:
