@@ -1,0 +1,71 @@
+"""The entry point: joins the verbs, tells errors, and ends with a documented exit code.
+
+Whatever a verb raises ends here: a refusal is one line on stderr, a bug keeps its traceback and
+says that it is one. A reader of our output that went away is nobody's error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated, NoReturn
+
+import typer
+
+from pie_trio import __version__
+from pie_trio.cli import config_verbs
+from pie_trio.cli.exit_codes import ExitCode, code_of, refusal_in
+from pie_trio.cli.output import Output
+
+EPILOG = """\
+Exit codes: 0 done · 1 the instance ended with an error · 2 wrong usage or configuration ·
+3 no server, or it refused · 4 no such program or model · 70 a bug of ours · 130 interrupted
+"""
+
+app = typer.Typer(
+    name="pie-trio",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Serve programs, not prompts: WebAssembly inferlets that control a language model.",
+    epilog=EPILOG,
+)
+app.add_typer(config_verbs.app, name="config")
+
+
+def run() -> NoReturn:
+    """What `pie-trio` starts."""
+    try:
+        app()
+    except BrokenPipeError:
+        _leave_quietly()
+    except (Exception, BaseExceptionGroup) as error:
+        sys.exit(_tell(error))
+    sys.exit(ExitCode.OK)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Say the version and end.")] = False,
+) -> None:
+    if version:
+        Output.of_process().line(f"pie-trio {__version__}")
+        raise typer.Exit
+
+
+def _tell(error: BaseException) -> ExitCode:
+    output = Output.of_process()
+    refusal = refusal_in(error)
+    if refusal is not None:
+        output.complain(str(refusal))
+        return code_of(refusal)
+    traceback.print_exception(error)
+    output.complain("this is a bug of pie-trio; please report the lines above")
+    return ExitCode.BUG
+
+
+def _leave_quietly() -> NoReturn:
+    """Nobody reads stdout any more; nothing is flushed into it when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(ExitCode.OK)

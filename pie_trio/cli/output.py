@@ -1,0 +1,100 @@
+"""The terminal: results on stdout, everything that is said about them on stderr.
+
+Text of a guest is written as it comes; what could move the cursor or change the terminal is shown
+as an escape when stdout is a terminal. A reader that has gone away ends the program quietly.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+import attrs
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
+
+
+@attrs.define(eq=False)
+class Output:
+    """Both streams of one command; `column_is_zero`: stdout stands at the start of a line."""
+
+    stdout: TextIO
+    stderr: TextIO
+    column_is_zero: bool = True
+
+    @classmethod
+    def of_process(cls) -> Output:
+        return cls(sys.stdout, sys.stderr)
+
+    def piece(self, text: str) -> None:
+        """A piece of a guest's text, shown at once."""
+        if not text:
+            return
+        self.stdout.write(self._shown(text, self.stdout))
+        self.stdout.flush()
+        self.column_is_zero = text.endswith("\n")
+
+    def line(self, text: str) -> None:
+        """A line of a result."""
+        self.end_line()
+        self.stdout.write(self._shown(text, self.stdout) + "\n")
+        self.stdout.flush()
+
+    def end_line(self) -> None:
+        if not self.column_is_zero:
+            self.stdout.write("\n")
+            self.stdout.flush()
+            self.column_is_zero = True
+
+    def say(self, text: str) -> None:
+        """A line about what happens."""
+        self.end_line()
+        self.stderr.write(self._shown(text, self.stderr) + "\n")
+        self.stderr.flush()
+
+    def complain(self, text: str) -> None:
+        self.say(f"pie-trio: {text}")
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[str], None]]:
+        """Tells what is being done: a moving bar on a terminal, a line for each step elsewhere."""
+        if not self.stderr.isatty():
+            yield self.say
+            return
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+        )
+        console = Console(file=self.stderr)
+        with Progress(*columns, console=console, transient=True) as bars:
+            bar = _Bar(bars)
+            yield bar.step
+
+    @staticmethod
+    def _shown(text: str, stream: TextIO) -> str:
+        if not stream.isatty():
+            return text
+        return CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
+
+
+@attrs.define(eq=False)
+class _Bar:
+    """One bar for whatever is the present step; it appears with the first."""
+
+    bars: Progress
+    _task: list[TaskID] = attrs.field(factory=list)
+
+    def step(self, text: str) -> None:
+        if not self._task:
+            self._task.append(self.bars.add_task(text, total=None))
+        percent = re.search(r"(\d{1,3}) ?%", text)
+        done = float(percent.group(1)) if percent else None
+        total = 100.0 if done is not None else None
+        self.bars.reset(self._task[0], description=text, total=total, completed=int(done or 0))
