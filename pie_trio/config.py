@@ -27,6 +27,7 @@ class Limits:
     guest_table_elements: int = 100_000  # of each table
     guest_tables: int = 128
     guest_memories: int = 8
+    wasi_random_bytes: int = MIB  # of one call
     guest_core_instances: int = 512
     compile_seconds: float = 300.0
     compile_memory_bytes: int = 6144 * MIB

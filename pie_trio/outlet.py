@@ -1,0 +1,166 @@
+"""The output of one instance on its way to a client: a bounded queue with one reader at a time.
+
+It owns what was written and not read yet. A full buffer makes the writer wait, and only it; with
+nobody attached it waits for a limited time. A reader that dies leaves what it had not acknowledged
+to the next one. The terminal event is never bounded, comes last, and stays readable for as long as
+the buffer lives. It never drops an event that was accepted, and never reorders two of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from itertools import islice
+
+import attrs
+import trio
+
+from pie_trio.config import Limits
+from pie_trio.errors import BadRequest, GuestFault
+from pie_trio.messages import OutputEvent
+
+EVENT_OVERHEAD_BYTES = 64  # so that empty events count too
+
+
+def event_bytes(event: OutputEvent) -> int:
+    """What an event counts against the bound."""
+    return EVENT_OVERHEAD_BYTES + len(event.value.encode()) + len(event.data)
+
+
+class OutputBuffer:
+    """Implements `handles.Outlet`. Events are kept until a reader acknowledges them."""
+
+    def __init__(self, limits: Limits, *, capture: bool = True) -> None:
+        self._limits = limits
+        self._capture = capture
+        self._events: deque[OutputEvent] = deque()
+        self._bytes = 0
+        self._terminal: OutputEvent | None = None
+        self._reader: OutputReader | None = None
+        self._turn = trio.StrictFIFOLock()
+        self._changed = trio.Event()
+
+    @property
+    def is_attached(self) -> bool:
+        return self._reader is not None
+
+    @property
+    def is_closed(self) -> bool:
+        return self._terminal is not None
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self._bytes
+
+    async def put(self, event: OutputEvent) -> None:
+        """Cancelled: the event was not written."""
+        async with self._turn:
+            assert self._terminal is None, "nothing is written after the terminal event"
+            if not self._is_wanted():
+                return
+            size = event_bytes(event)
+            await self._wait_for_room(size)
+            self._events.append(event)
+            self._bytes += size
+            self._announce()
+
+    def close(self, terminal: OutputEvent) -> None:
+        """The one terminal event; synchronous, so that nothing can come between."""
+        assert self._terminal is None, "an output ends only once"
+        self._terminal = terminal
+        self._announce()
+
+    def attach(self) -> OutputReader:
+        if self._reader is not None:
+            raise BadRequest("somebody else is attached to this instance; only one client can be")
+        self._reader = OutputReader(self)
+        self._announce()
+        return self._reader
+
+    def _is_wanted(self) -> bool:
+        return self._capture or self._reader is not None
+
+    def _bound(self) -> int:
+        limits = self._limits
+        return limits.outbox_bytes if self._reader is not None else limits.detached_output_bytes
+
+    def _has_room(self, size: int) -> bool:
+        # An event that is larger than the bound passes when it is alone.
+        return not self._events or self._bytes + size <= self._bound()
+
+    async def _wait_for_room(self, size: int) -> None:
+        while not self._has_room(size):
+            attached = self.is_attached
+            patience = math.inf if attached else self._limits.detached_write_seconds
+            with trio.move_on_after(patience) as scope:
+                while attached == self.is_attached and not self._has_room(size):
+                    await self._changed.wait()
+            if scope.cancelled_caught:
+                raise GuestFault(
+                    f"nobody attached for {patience:g} s to read the output, which is full "
+                    f"({self._bytes} of {self._bound()} bytes)"
+                )
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def _acknowledge(self, count: int) -> None:
+        for _ in range(count):
+            self._bytes -= event_bytes(self._events.popleft())
+        self._announce()
+
+    def _release(self) -> None:
+        self._reader = None
+        self._announce()
+
+
+@attrs.define(eq=False)
+class OutputReader:
+    """The permission to read one buffer, until `detach`."""
+
+    _buffer: OutputBuffer
+    _shown: int = 0  # events at the buffer's head that were handed out and not acknowledged
+    _shown_terminal: bool = False
+    _detached: bool = False
+
+    async def next_events(self) -> list[OutputEvent]:
+        """All that is there, waiting for the first; acknowledged at once. `[]`: it was all."""
+        events = await self.unacknowledged_events()
+        self.acknowledge(self._shown)
+        return events
+
+    async def unacknowledged_events(self) -> list[OutputEvent]:
+        """Like `next_events`, but each event stays in the buffer until `acknowledge`."""
+        await trio.lowlevel.checkpoint()
+        while True:
+            assert not self._detached, "a detached reader reads no more"
+            events = self._fresh()
+            if events or self._shown_terminal:
+                return events
+            if self._buffer._terminal is not None:
+                self._shown_terminal = True
+                return [self._buffer._terminal]
+            await self._buffer._changed.wait()
+
+    def acknowledge(self, count: int = 1) -> None:
+        """The oldest `count` events handed out have left; the terminal needs no acknowledging."""
+        assert count <= self._shown, "only what was handed out can be acknowledged"
+        self._shown -= count
+        self._buffer._acknowledge(count)
+
+    def detach(self) -> None:
+        """What was not acknowledged stays for the next reader."""
+        if not self._detached:
+            self._detached = True
+            self._buffer._release()
+
+    def _fresh(self) -> list[OutputEvent]:
+        buffer = self._buffer
+        events = list(islice(buffer._events, self._shown, None))
+        self._shown += len(events)
+        terminal = buffer._terminal
+        if events and terminal is not None:
+            self._shown_terminal = True
+            events.append(terminal)
+        return events
