@@ -1,0 +1,57 @@
+"""The standard modules that programs can import: only what the snapshot holds can be imported.
+
+A guest has no file system, so a module that is missing here is missing for every program.
+"""
+
+import abc
+import argparse
+import array
+import ast
+import asyncio
+import base64
+import bisect
+import calendar
+import collections
+import colorsys
+import contextlib
+import contextvars
+import copy
+import dataclasses
+import datetime
+import decimal
+import difflib
+import enum
+import fractions
+import functools
+import hashlib
+import heapq
+import html
+import html.parser
+import inspect
+import io
+import itertools
+import json
+import math
+import numbers
+import operator
+import pprint
+import queue
+import random
+import re
+import shlex
+import statistics
+import string
+import struct
+import textwrap
+import time
+import tomllib
+import traceback
+import types
+import typing
+import unicodedata
+import urllib.parse
+import uuid
+import warnings
+import weakref
+import xml.etree.ElementTree
+import zlib

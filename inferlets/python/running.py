@@ -1,0 +1,55 @@
+"""Runs a program's `main` and tells how it ended, in the words that its user understands.
+
+An error of the program becomes the result's error, with the frames of the program only; what it
+printed is flushed whatever happens; its tasks are over when `run_to_end` returns.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from componentize_py_types import Err
+from inferlet.host import HostPoller
+from inferlet.loop import HostLoop
+from wit_world.imports import runtime
+
+
+def run_to_end(find_main: Callable[[], Any], arguments: list[str], file: str) -> None:
+    """Sets the return value from what `main` returns; raises `Err` with the reason if it fails."""
+    try:
+        result = run_main(find_main(), arguments)
+    except SystemExit as end:
+        if end.code not in (None, 0):
+            raise Err(str(end.code)) from None
+        return
+    except BaseException as error:
+        raise Err(describe(error, file)) from None
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    if result is not None:
+        runtime.set_return(result if isinstance(result, str) else json.dumps(result))
+
+
+def run_main(main: Any, arguments: list[str]) -> Any:
+    """`main` may be a coroutine function, and may take no arguments."""
+    result = main(arguments) if inspect.signature(main).parameters else main()
+    if not inspect.iscoroutine(result):
+        return result
+    return HostLoop(HostPoller()).run_until_complete(result)
+
+
+def describe(error: BaseException, file: str) -> str:
+    """A traceback with the frames of the program's own `file`."""
+    report = traceback.TracebackException.from_exception(error)
+    part: traceback.TracebackException | None = report
+    while part is not None:
+        own = [frame for frame in part.stack if frame.filename.endswith(file)]
+        part.stack = traceback.StackSummary.from_list(own)
+        part = part.__cause__ or part.__context__
+    return "".join(report.format()).rstrip()

@@ -1,0 +1,61 @@
+"""inferlet: the kit for writing inferlets in Python.
+
+    from inferlet import Context, get_model, send
+
+    async def main(args):
+        context = Context(get_model())
+        context.fill_user("What is the capital of France?")
+        async for piece in context.generate(tokens_max=64):
+            send(piece)
+
+Everything waits with `await`; run several contexts at once with `asyncio.gather`.
+"""
+
+from inferlet import kvs
+from inferlet.arguments import ArgumentParser
+from inferlet.brle import Brle, causal_mask
+from inferlet.context import Context
+from inferlet.forward import Distribution, ForwardPass, PassResult
+from inferlet.generation import Generation
+from inferlet.messaging import Subscription, broadcast, receive, send, subscribe
+from inferlet.model import Model, Tokenizer, get_model, get_models
+from inferlet.queue import KvPage, Priority, Queue
+from inferlet.runtime import get_instance_id, get_version, query, set_return
+from inferlet.sampler import Sampler
+from inferlet.stop import StopCondition, any_of, ends_with, max_tokens, stop_tokens
+from inferlet.text import TextStream
+
+__all__ = [
+    "ArgumentParser",
+    "Brle",
+    "Context",
+    "Distribution",
+    "ForwardPass",
+    "Generation",
+    "KvPage",
+    "Model",
+    "PassResult",
+    "Priority",
+    "Queue",
+    "Sampler",
+    "StopCondition",
+    "Subscription",
+    "TextStream",
+    "Tokenizer",
+    "any_of",
+    "broadcast",
+    "causal_mask",
+    "ends_with",
+    "get_instance_id",
+    "get_model",
+    "get_models",
+    "get_version",
+    "kvs",
+    "max_tokens",
+    "query",
+    "receive",
+    "send",
+    "set_return",
+    "stop_tokens",
+    "subscribe",
+]

@@ -1,0 +1,24 @@
+"""ArgumentParser: argparse for programs whose terminal is a client.
+
+Usage goes to the client as a message; a wrong argument ends the program with that reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import IO, NoReturn
+
+from inferlet.messaging import send
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """`parse_args(args)` as usual; `--help` sends the usage and ends the program well."""
+
+    def __init__(self, name: str, description: str) -> None:
+        super().__init__(prog=name, description=description)
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+        send(message)
+
+    def error(self, message: str) -> NoReturn:
+        raise SystemExit(f"bad argument, see --help: {message}")

@@ -1,0 +1,48 @@
+"""The kit's only way to wait: pollables of the host, awaited on the program's own loop.
+
+Everything that the host finishes later (passes, queries, messages) gives a pollable. A pollable is
+closed when its waiting ends, also when the waiting task is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+from wit_world.imports import monotonic_clock
+from wit_world.imports import poll as wasi_poll
+
+from inferlet.loop import HostLoop
+
+NANOSECONDS = 1_000_000_000
+
+
+class Pending(Protocol):
+    """A host object that becomes ready later."""
+
+    def pollable(self) -> Any: ...
+
+
+async def settled(pending: Pending) -> None:
+    """Returns when `pending` has its answer."""
+    loop = cast(HostLoop, asyncio.get_running_loop())
+    with pending.pollable() as pollable:
+        await loop.wait(pollable)
+
+
+class HostPoller:
+    """The host's clock and its poll, as the loop wants them."""
+
+    def now(self) -> float:
+        return monotonic_clock.now() / NANOSECONDS
+
+    def poll(self, pollables: Sequence[Any], until: float | None) -> list[int]:
+        if until is None:
+            return list(wasi_poll.poll(list(pollables)))
+        # Rounded up, so that the clock has reached `until` when the timer wakes us.
+        instant = math.ceil(until * NANOSECONDS) + 1
+        with monotonic_clock.subscribe_instant(instant) as timer:
+            places = wasi_poll.poll([*pollables, timer])
+        return [place for place in places if place < len(pollables)]

@@ -1,0 +1,90 @@
+"""Queue: commands to one model, executed in order; and the pages that it hands out.
+
+A `KvPage` gives itself back when the last reference to it is dropped, in queue order, so a pass that
+was submitted before still reads it. A page is never given back twice.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Any
+
+from wit_world.imports import inferlet_core_common as common
+
+from inferlet.forward import ForwardPass
+from inferlet.host import settled
+
+KV_PAGE = 0
+
+
+class Priority(enum.Enum):
+    """How urgent the passes of a queue are beside those of others."""
+
+    LOW = "LOW"
+    NORMAL = "NORMAL"
+    HIGH = "HIGH"
+
+
+class KvPage:
+    """One page of the KV cache; hold it as long as it is needed, drop it to give it back."""
+
+    __slots__ = ("_queue", "handle")
+
+    def __init__(self, queue: common.Queue, handle: int) -> None:
+        self._queue = queue
+        self.handle = handle
+
+    def __del__(self) -> None:
+        common.deallocate_resources(self._queue, KV_PAGE, [self.handle])
+
+
+class Queue:
+    """A command queue of one model. Cancelling a wait leaves the command in the queue."""
+
+    def __init__(self, raw: common.Queue) -> None:
+        self._raw = raw
+
+    def set_priority(self, priority: Priority) -> None:
+        """For the passes made from now on."""
+        self._raw.set_priority(common.Priority[priority.value])
+
+    async def synchronize(self) -> None:
+        """Returns when every command given before has been completed."""
+        done = self._raw.synchronize()
+        await settled(done)
+        if not done.get():
+            raise RuntimeError("the queue could not be synchronized")
+
+    async def query(self, question: str) -> str:
+        """What the model's worker or host answers to a debug query."""
+        answer = self._raw.debug_query(question)
+        await settled(answer)
+        return answer.get() or ""
+
+    def forward_pass(self) -> ForwardPass:
+        """An empty pass on this queue."""
+        return ForwardPass(self._raw)
+
+    def allocate_pages(self, count: int) -> list[KvPage]:
+        """Fresh pages; waits inside the host while there are none."""
+        return self._own(common.allocate_resources(self._raw, KV_PAGE, count))
+
+    def export_pages(self, pages: Sequence[KvPage], name: str) -> None:
+        """Puts pages under a name for later programs; they are read-only from now on."""
+        common.export_resources(self._raw, KV_PAGE, [page.handle for page in pages], name)
+
+    def import_pages(self, name: str) -> list[KvPage]:
+        """The pages under a name, shared and read-only."""
+        return self._own(common.import_resources(self._raw, KV_PAGE, name))
+
+    def exports(self) -> dict[str, int]:
+        """The names that can be imported, and how many pages each holds."""
+        return dict(common.get_all_exported_resources(self._raw, KV_PAGE))
+
+    def release_export(self, name: str) -> None:
+        """Forgets a name; those who imported it keep its pages."""
+        common.release_exported_resources(self._raw, KV_PAGE, name)
+
+    def _own(self, handles: Sequence[Any]) -> list[KvPage]:
+        return [KvPage(self._raw, handle) for handle in handles]
