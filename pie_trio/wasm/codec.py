@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 import attrs
-from wasmtime.component import _types as wit
+from wasmtime import component as wit
 
 from pie_trio.wasm import abi
 from pie_trio.wasm.resources import HandleTable

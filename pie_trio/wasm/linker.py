@@ -16,8 +16,8 @@ from typing import Any
 
 import attrs
 from wasmtime import Engine
+from wasmtime import component as wit
 from wasmtime.component import Component
-from wasmtime.component import _types as wit
 
 from pie_trio.errors import BadProgram
 from pie_trio.wasm import abi

@@ -6,13 +6,11 @@ contract, so a program whose types differ is refused before it runs, with both s
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any, Final
 
 from wasmtime import Engine
-from wasmtime import _ffi as ffi
+from wasmtime import component as wit
 from wasmtime.component import Component
-from wasmtime.component import _types as wit
 
 from pie_trio.errors import BadProgram
 from pie_trio.wasm import abi
