@@ -69,6 +69,7 @@ class Limits:
     detached_output_bytes: int = 1 * MIB
     detached_write_seconds: float = 600.0  # a writer waits so long for somebody to attach
     finished_seconds: float = 600.0  # how long a finished detached instance is remembered
+    finished_max: int = 1024  # finished instances that are remembered at once
     signals_waiting: int = 1024  # messages to an instance that it has not received yet
     signals_bytes: int = 16 * MIB  # of those messages
     blobs_bytes: int = 256 * MIB  # blobs to an instance that it has not received yet

@@ -51,3 +51,10 @@ class Terminated(PieError):
 
 class TooMany(PieError):
     """A named bound of `config.Limits` is reached; the text names it."""
+
+
+def only_cause(error: BaseException) -> BaseException:
+    """The one exception inside nested groups of one; otherwise the error itself."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

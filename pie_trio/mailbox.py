@@ -13,6 +13,7 @@ import trio
 from pie_trio.errors import PieError
 
 T = TypeVar("T")
+Mailbox = tuple[trio.MemorySendChannel[T], trio.MemoryReceiveChannel[T]]
 
 
 class Reply(Generic[T]):
@@ -55,6 +56,6 @@ class Reply(Generic[T]):
         return self.take()
 
 
-def open_mailbox(bound: int) -> tuple[trio.MemorySendChannel[T], trio.MemoryReceiveChannel[T]]:
-    """A bounded mailbox; a sender waits while it is full."""
+def open_mailbox(kind: type[T], bound: int) -> Mailbox[T]:
+    """A bounded mailbox for messages of a kind; a sender waits while it is full."""
     return trio.open_memory_channel[T](bound)

@@ -82,7 +82,7 @@ class ForwardPass:
     outputs: tuple[OutputRow, ...]
     embed_outputs: tuple[tuple[int, int], ...]
     copies: tuple[tuple[PageId, PageId], ...]  # source, target: copied before the pass
-    pins: tuple[PageId, ...]  # KV pages that stay until the pass has settled
+    pins: tuple[PageId, ...]  # KV pages that it reads or writes: they stay until it has settled
     embed_pins: tuple[PageId, ...]
     seed: int
     submitted_at: float  # Trio time

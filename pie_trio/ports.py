@@ -33,12 +33,12 @@ class RandomStreams:
 
     def stream(self, name: str) -> random.Random:
         if name not in self._streams:
-            self._streams[name] = random.Random(f"{self.seed}/{name}")  # noqa: S311
+            self._streams[name] = random.Random(f"{self.seed}/{name}")
         return self._streams[name]
 
     def fresh(self, name: str) -> random.Random:
         """A stream of its own that is not kept here: for the life of one instance."""
-        return random.Random(f"{self.seed}/{name}")  # noqa: S311
+        return random.Random(f"{self.seed}/{name}")
 
 
 @attrs.frozen(eq=False)

@@ -45,6 +45,8 @@ class Lease:
                 return await request.reply.answer()
             finally:
                 self._manager.withdraw(request.reply)
+        if request.reply.is_filled:  # it came in the very step in which the time ran out
+            return request.reply.take()
         waited = f"waited page_wait_seconds = {self._limits.page_wait_seconds:g} s"
         raise self._manager.refusal(self, kind, count, waited)
 
@@ -88,11 +90,9 @@ class ResourceManager:
         """While open, the owner may allocate. Afterwards it is a tombstone."""
         if self._lost is not None:
             raise self._lost
-        send, receive = open_mailbox(self._limits.mailbox)
+        send, receive = open_mailbox(AllocatePages, self._limits.mailbox)
         tenancies = {kind: pool.open_tenancy(owner) for kind, pool in self.pools.items()}
-        lease = Lease(
-            owner, tenancies, self.pools, waits_for_client, send, self, self._limits
-        )
+        lease = Lease(owner, tenancies, self.pools, waits_for_client, send, self, self._limits)
         self._leases[owner.number] = lease
         self._sessions.start_soon(self._serve, lease, receive)
         try:
@@ -116,9 +116,7 @@ class ResourceManager:
         for waiter in waiters:
             waiter.reply.refuse(lost)
 
-    async def _serve(
-        self, lease: Lease, receive: trio.MemoryReceiveChannel[AllocatePages]
-    ) -> None:
+    async def _serve(self, lease: Lease, receive: trio.MemoryReceiveChannel[AllocatePages]) -> None:
         """The session of one lease; ends when the lease closes its end."""
         async with receive:
             async for request in receive:

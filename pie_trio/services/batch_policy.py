@@ -81,7 +81,7 @@ def next_batch(
 def _by_urgency(
     waiting: Sequence[WaitingPass], limits: Limits, now: float
 ) -> Iterable[WaitingPass]:
-    """Higher priority first, where waiting lifts a pass; then those that no batch has served yet."""
+    """Higher priority first, where waiting lifts a pass; then what no batch has served yet."""
 
     def urgency(item: WaitingPass) -> tuple[int, bool, int]:
         waited = max(0.0, now - item.forward.submitted_at)

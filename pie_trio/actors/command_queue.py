@@ -1,0 +1,91 @@
+"""One command queue of one instance: commands take effect in the order of the calls.
+
+Passes are handed on at once, so that several of one queue may share a batch; every other command
+waits until all passes before it have settled. The queue lives inside its instance and dies with
+it; a command still in the mailbox then is never executed, and its pages go back with the lease.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Protocol
+
+import trio
+
+from pie_trio.config import Limits
+from pie_trio.errors import PieError
+from pie_trio.mailbox import Reply, open_mailbox
+from pie_trio.messages import ForwardPass, PassResult, QueueCommand, RunCommand, SubmitPass
+from pie_trio.ports import Ports
+
+
+class PassSink(Protocol):
+    """Where passes go from here: the model's inbox."""
+
+    def submit_nowait(self, forward: ForwardPass) -> None: ...
+    async def submit(self, forward: ForwardPass) -> None: ...
+
+
+class CommandQueue:
+    """The mailbox of a queue and its loop."""
+
+    def __init__(self, sink: PassSink, limits: Limits, ports: Ports) -> None:
+        self._sink = sink
+        self._ports = ports
+        self._send, self._receive = open_mailbox(SubmitPass, limits.mailbox)
+        self._in_mailbox = 0
+        self._unsettled: deque[Reply[PassResult]] = deque()
+        self._has_failed = False
+
+    async def submit(self, forward: ForwardPass) -> None:
+        """Hands a pass on, without a hop when nothing is before it."""
+        if not self._in_mailbox:
+            try:
+                self._sink.submit_nowait(forward)
+            except trio.WouldBlock:
+                pass
+            else:
+                self._note(forward.reply)
+                return
+        await self._post(SubmitPass(forward))
+
+    async def run_in_turn(self, command: RunCommand) -> None:
+        await self._post(command)
+
+    async def _post(self, command: Any) -> None:
+        self._in_mailbox += 1
+        await self._send.send(command)
+
+    async def run(self) -> None:
+        """The loop; ends with its instance."""
+        while True:
+            command: QueueCommand = await self._receive.receive()
+            self._ports.hit("command_queue.command")
+            match command:
+                case SubmitPass(forward):
+                    self._note(forward.reply)
+                    await self._sink.submit(forward)
+                case RunCommand():
+                    await self._run_command(command)
+            self._in_mailbox -= 1
+
+    async def _run_command(self, command: RunCommand) -> None:
+        for reply in list(self._unsettled):
+            await reply.wait()
+        self._forget_settled()
+        succeeded, self._has_failed = not self._has_failed, False
+        try:
+            command.reply.fill(command.deed(succeeded))
+        except PieError as error:
+            command.reply.refuse(error)
+
+    def _note(self, reply: Reply[PassResult]) -> None:
+        self._forget_settled()
+        self._unsettled.append(reply)
+
+    def _forget_settled(self) -> None:
+        while self._unsettled and self._unsettled[0].is_filled:
+            try:
+                self._unsettled.popleft().take()
+            except PieError:
+                self._has_failed = True

@@ -1,0 +1,268 @@
+"""The only place that nests nurseries: models outside, the instances that use them inside.
+
+    open_engine
+     ├ each model: keep_worker_running      lives as long as the engine
+     └ instances                            opened inside all models
+        └ instance                          one cancel scope: leases > queues > guest fiber
+
+A bug anywhere climbs to here and stops everything. Leaving the block cancels the innermost
+nursery first, so pages go back while their models still live; then the workers are drained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import attrs
+import trio
+
+from pie_trio import __version__
+from pie_trio.access import InstanceModel, InstanceScope
+from pie_trio.actors.instance import Instance
+from pie_trio.config import ModelSettings, Settings
+from pie_trio.errors import PieError, TooMany
+from pie_trio.guest_console import text_sink
+from pie_trio.handles import EngineFacts
+from pie_trio.home import Home
+from pie_trio.messages import InstanceId, Owner
+from pie_trio.ports import Ports
+from pie_trio.program_loader import LoadedProgram, ProgramLoader
+from pie_trio.served_model import Resident, ServedModel
+from pie_trio.services.chat_template import ChatTemplate
+from pie_trio.services.kvs import KeyValueStore
+from pie_trio.services.model_store import ModelStore, StoredModel
+from pie_trio.services.program_store import ProgramRecord, ProgramStore
+from pie_trio.services.tokenizer import Tokenizer
+from pie_trio.services.topics import TopicBoard
+from pie_trio.services.worker_link import WorkerLauncher, WorkerSpec, open_local_worker
+from pie_trio.status import model_status
+from pie_trio.wasm.guest import open_guest, open_sandbox
+from pie_trio.wasm.host import InstanceHost
+from pie_trio.wasm.ticker import Slicing
+from pie_trio.wasm.wasi.state import WasiState
+
+LOCAL_TENANT = "local"
+Progress = Callable[[str], None]
+
+
+@attrs.define(eq=False)
+class Engine:
+    """The handle of a running engine; see `open_engine`."""
+
+    settings: Settings
+    ports: Ports
+    programs: ProgramStore
+    models: dict[str, ServedModel]
+    started_at: float
+    _loader: ProgramLoader
+    _nursery: trio.Nursery
+    _topics: TopicBoard
+    _kvs: KeyValueStore
+    _instances: dict[InstanceId, Instance] = attrs.field(factory=dict, init=False)
+    _launches: int = attrs.field(default=0, init=False)
+    _launching: int = attrs.field(default=0, init=False)
+
+    async def launch(
+        self,
+        program: ProgramRecord,
+        arguments: Sequence[str],
+        *,
+        user: str,
+        tenant: str = LOCAL_TENANT,
+        input_text: str = "",
+        capture: bool = True,
+    ) -> Instance:
+        """Compiles if need be, starts, and returns at once. Cancelled: nothing was started."""
+        self._forget_old()
+        limit = self.settings.limits.instances_max
+        if self._running_count() + self._launching >= limit:
+            raise TooMany(f"instances_max: {limit} instances are running; try again later")
+        self._launching += 1
+        try:
+            loaded = await self._loader.load(program)
+        finally:
+            self._launching -= 1
+        return self._start(loaded, tuple(arguments), user, tenant, input_text, capture)
+
+    def find(self, instance_id: str, tenant: str = LOCAL_TENANT) -> Instance | None:
+        """Running, or finished and still remembered."""
+        self._forget_old()
+        found = self._instances.get(InstanceId(instance_id))
+        return found if found is not None and found.tenant == tenant else None
+
+    def instances(self, tenant: str = LOCAL_TENANT) -> list[Instance]:
+        """In the order of their launches."""
+        self._forget_old()
+        return [i for i in self._instances.values() if i.tenant == tenant]
+
+    def forget(self, instance: Instance) -> None:
+        """It has finished, and its terminal event was delivered."""
+        assert instance.is_finished, "only what has finished is forgotten"
+        self._instances.pop(instance.id, None)
+
+    def model_status(self) -> dict[str, int | float | list[int]]:
+        """What the query `model_status` answers, flat, with keys `<model>.<figure>`."""
+        return model_status(self.models)
+
+    def _start(
+        self,
+        loaded: LoadedProgram,
+        arguments: tuple[str, ...],
+        user: str,
+        tenant: str,
+        input_text: str,
+        capture: bool,
+    ) -> Instance:
+        identity = InstanceId(self.ports.uuid())
+        owner = Owner(self._launches, identity, tenant, loaded.identity)
+        self._launches += 1
+        limits = self.settings.limits
+        instance = Instance(owner, user, input_text, limits, self.ports, capture)
+        self._instances[identity] = instance
+
+        async def body(instance: Instance) -> str:
+            return await self._live(instance, loaded, arguments)
+
+        self._nursery.start_soon(instance.run, body, name=f"instance {owner.number}")
+        return instance
+
+    async def _live(
+        self, instance: Instance, loaded: LoadedProgram, arguments: tuple[str, ...]
+    ) -> str:
+        """The body of an instance; nesting is the order of death, inside first."""
+        async with AsyncExitStack() as leases, trio.open_nursery() as queues:
+            resident = Resident(instance.owner, instance.end_with, lambda: host.client_waiting)
+            scope = InstanceScope(resident, leases, queues, self.settings.limits, self.ports)
+            host = self._host(instance, scope, (*loaded.arguments, *arguments))
+            try:
+                async with open_guest(
+                    loaded.program,
+                    host,
+                    memory_bytes=self.settings.limits.memory_guest_bytes,
+                    on_park=scope.parked,
+                    on_wake=scope.woke,
+                ) as guest:
+                    await guest.run()
+            except PieError as error:
+                instance.end_with(error)
+            queues.cancel_scope.cancel()
+        return host.return_value
+
+    def _host(
+        self, instance: Instance, scope: InstanceScope, arguments: tuple[str, ...]
+    ) -> InstanceHost:
+        random = self.ports.streams.fresh(f"guest/{instance.owner.number}")
+        return InstanceHost(
+            owner=instance.owner,
+            arguments=arguments,
+            models={name: InstanceModel(model, scope) for name, model in self.models.items()},
+            outlet=instance.outlet,
+            inbox=instance.inbox,
+            topics=self._topics,
+            kvs=self._kvs,
+            facts=self._facts(),
+            limits=self.settings.limits,
+            wasi=WasiState(
+                stdout=text_sink(instance.outlet.put, "stdout"),
+                stderr=text_sink(instance.outlet.put, "stderr"),
+                random=random,
+                wall=self.ports.wall,
+                limits=self.settings.limits,
+            ),
+        )
+
+    def _facts(self) -> EngineFacts:
+        return EngineFacts(
+            version=__version__,
+            instance_count=self._running_count,
+            running_instances=lambda tenant: [
+                i.id for i in self._instances.values() if i.tenant == tenant and not i.is_finished
+            ],
+            programs=lambda _tenant: [record.identity for record in self.programs.list()],
+        )
+
+    def _running_count(self) -> int:
+        return sum(not instance.is_finished for instance in self._instances.values())
+
+    def _forget_old(self) -> None:
+        """Finished instances are remembered for a time, and no more of them than a bound."""
+        limits = self.settings.limits
+        horizon = trio.current_time() - limits.finished_seconds
+        finished = [i for i in self._instances.values() if i.is_finished]
+        too_many = len(finished) - limits.finished_max
+        for rank, instance in enumerate(finished):
+            assert instance.ended_at is not None, "a finished instance knows when it ended"
+            if instance.outlet.is_attached:
+                continue
+            if instance.ended_at < horizon or rank < too_many:
+                del self._instances[instance.id]
+
+
+@asynccontextmanager
+async def open_engine(
+    settings: Settings,
+    ports: Ports,
+    home: Home,
+    *,
+    launcher: WorkerLauncher = open_local_worker,
+    slicing: Slicing | None = None,
+    progress: Progress | None = None,
+) -> AsyncIterator[Engine]:
+    """A running engine with all its models ready. Leaving the block ends every instance."""
+    limits = settings.limits
+    say = progress or (lambda _line: None)
+    async with (
+        open_sandbox(limits, slicing=slicing) as sandbox,
+        trio.open_nursery() as models_nursery,
+    ):
+        models = _models(settings, ports, ModelStore(home.models), launcher, say)
+        for model in models.values():
+            models_nursery.start_soon(model.keep_worker_running, name=f"worker {model.name}")
+        for model in models.values():
+            say(f"starting the worker of {model.name}")
+            await model.wait_ready()
+        async with trio.open_nursery() as instances:
+            yield Engine(
+                settings,
+                ports,
+                ProgramStore(home.programs, limits),
+                models,
+                trio.current_time(),
+                ProgramLoader(sandbox, home, limits, say),
+                instances,
+                TopicBoard(limits),
+                KeyValueStore(limits),
+            )
+            instances.cancel_scope.cancel()
+        models_nursery.cancel_scope.cancel()
+
+
+def _models(
+    settings: Settings,
+    ports: Ports,
+    store: ModelStore,
+    launcher: WorkerLauncher,
+    say: Progress,
+) -> dict[str, ServedModel]:
+    models = {}
+    for service_id, wanted in enumerate(settings.models):
+        stored = _stored_model(store, wanted, say)
+        spec = WorkerSpec(wanted, stored.path, settings.limits, ports)
+        models[wanted.name] = ServedModel(
+            spec,
+            service_id,
+            stored.facts.description,
+            stored.facts.stop_tokens,
+            ChatTemplate(stored.facts.chat_template),
+            Tokenizer.from_file(stored.path / "tokenizer.json"),
+            settings.batching,
+            launcher,
+        )
+    return models
+
+
+def _stored_model(store: ModelStore, wanted: ModelSettings, say: Progress) -> StoredModel:
+    if wanted.pretend:
+        return store.open_pretend(wanted.name)
+    return store.open_or_convert(wanted.name, say)

@@ -1,0 +1,65 @@
+"""From a program's record to something that can be started: compiled once, linked once.
+
+Python source runs in the interpreter component, which gets it as its first argument. Compiling
+happens in a process of its own and is cached on disk; a launch that is cancelled meanwhile
+leaves a compilation that others may still wait for, and nothing half-written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from pie_trio.config import Limits
+from pie_trio.home import Home
+from pie_trio.services.guest_build import ensure_interpreter
+from pie_trio.services.program_store import ProgramRecord
+from pie_trio.wasm.compile import compile_component
+from pie_trio.wasm.guest import Program, Sandbox
+from pie_trio.wasm.host import host_interfaces
+
+
+@attrs.frozen(eq=False)
+class LoadedProgram:
+    """A program that can be started, and the arguments that come before the user's."""
+
+    identity: str
+    program: Program
+    arguments: tuple[str, ...]
+
+
+@attrs.define(eq=False)
+class ProgramLoader:
+    """Loads programs into one sandbox."""
+
+    _sandbox: Sandbox
+    _home: Home
+    _limits: Limits
+    _say: Callable[[str], None]
+    _components: dict[str, Program] = attrs.field(factory=dict, init=False)
+
+    async def load(self, record: ProgramRecord) -> LoadedProgram:
+        """Raises `BadProgram`."""
+        if record.language == "python":
+            return await self._load_python(record)
+        program = self._components.get(record.artifact_hash)
+        if program is None:
+            program = await self._compile(record.artifact.read_bytes())
+            self._components[record.artifact_hash] = program
+        return LoadedProgram(record.identity, program, ())
+
+    async def _load_python(self, record: ProgramRecord) -> LoadedProgram:
+        source = record.artifact.read_text(encoding="utf-8")
+        program = self._components.get("interpreter")
+        if program is None:
+            component = await ensure_interpreter(self._home.interpreter, self._say)
+            program = await self._compile(component.read_bytes())
+            self._components["interpreter"] = program
+        return LoadedProgram(record.identity, program, (source,))
+
+    async def _compile(self, component: bytes) -> Program:
+        path = await compile_component(
+            component, self._home.compiled, limits=self._limits, slicing=self._sandbox.slicing
+        )
+        return self._sandbox.load(path, host_interfaces())

@@ -1,0 +1,84 @@
+"""A chunk of a pass becomes a request on the wire, and its answer a part of the pass's result.
+
+Pure. The seed of a row depends on the pass alone, never on how it was cut or batched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import attrs
+
+from gpu_worker import wire
+from pie_trio.messages import ForwardPass, PassResult
+from pie_trio.services.batch_policy import Chunk
+
+# The worker's mixer walks by this step from row to row (`gpu_worker.mixing`, splitmix64).
+SEED_STEP = 0x9E3779B97F4A7C15
+
+Sample = int | tuple[list[int], list[float]]
+
+
+def pass_seed(engine_seed: int, instance: int, queue: int, number: int) -> int:
+    """64 bits from who asks, so that a seed reproduces a run whatever the batches were."""
+    text = f"{engine_seed}/{instance}/{queue}/{number}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def seed_from_row(seed: int, row: int) -> int:
+    """The seed under which row 0 of a chunk draws what `row` of the whole pass would draw."""
+    return (seed + SEED_STEP * row) & (2**64 - 1)
+
+
+def request_for(chunk: Chunk) -> wire.Request:
+    """Rows [first, end) as a request whose context ends with its last row."""
+    forward = chunk.waiting.forward
+    size = forward.page_size
+    rows = slice(chunk.first, chunk.end)
+    total = (len(forward.pages) - 1) * size + forward.last_page_length
+    total -= len(forward.tokens) - chunk.end
+    pages = -(-total // size)
+    return wire.Request(
+        tokens=forward.tokens[rows],
+        positions=forward.positions[rows],
+        pages=forward.pages[:pages],
+        last_page_length=total - (pages - 1) * size,
+        mask=None if forward.mask is None else forward.mask[rows],
+        outputs=tuple(
+            attrs.evolve(output, row=output.row - chunk.first) for _, output in _outputs(chunk)
+        ),
+        embed_outputs=tuple(
+            (row - chunk.first, slot)
+            for row, slot in forward.embed_outputs
+            if chunk.first <= row < chunk.end
+        ),
+        seed=seed_from_row(forward.seed, chunk.first),
+    )
+
+
+def _outputs(chunk: Chunk) -> Iterable[tuple[int, wire.OutputRow]]:
+    for ordinal, output in enumerate(chunk.waiting.forward.outputs):
+        if chunk.first <= output.row < chunk.end:
+            yield ordinal, output
+
+
+@attrs.define(eq=False)
+class Collected:
+    """What the chunks of one pass have answered so far, by the ordinal of the output."""
+
+    samples: dict[int, Sample] = attrs.field(factory=dict)
+
+    def add(self, chunk: Chunk, answer: wire.Answer) -> None:
+        tokens = iter(answer.tokens)
+        distributions = iter(answer.distributions)
+        for ordinal, output in _outputs(chunk):
+            wants_distribution = output.kind is wire.SamplerKind.DISTRIBUTION
+            self.samples[ordinal] = next(distributions) if wants_distribution else next(tokens)
+
+    def result(self, forward: ForwardPass) -> PassResult:
+        ordered = [self.samples[ordinal] for ordinal in range(len(forward.outputs))]
+        return PassResult(
+            tokens=tuple(sample for sample in ordered if isinstance(sample, int)),
+            distributions=tuple(sample for sample in ordered if not isinstance(sample, int)),
+        )

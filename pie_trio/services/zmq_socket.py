@@ -1,0 +1,103 @@
+"""A ZeroMQ socket on Trio: one pump task a socket, parked senders and receivers.
+
+The descriptor of a ZeroMQ socket is edge-triggered and only ever readable, even for "may send":
+readable means "look at EVENTS". Any operation may swallow the edge meant for another task, so
+after each one EVENTS is read again and whoever can go on is woken. Only the pump waits on the
+descriptor. A cancel comes before an operation or not at all: no message is lost. The socket is
+closed with its scope and must never be touched from another thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import trio
+import zmq
+
+T = TypeVar("T")
+
+
+class TrioSocket:
+    """See `open_socket`."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self._socket = socket
+        self._fd = int(socket.getsockopt(zmq.FD))
+        self._receivers = trio.lowlevel.ParkingLot()
+        self._senders = trio.lowlevel.ParkingLot()
+        self._is_closed = False
+
+    async def send_multipart(self, frames: Sequence[bytes]) -> None:
+        await self._retry(self._senders, lambda: self._socket.send_multipart(frames, zmq.DONTWAIT))
+
+    async def recv_multipart(self) -> list[bytes]:
+        return await self._retry(self._receivers, lambda: self._socket.recv_multipart(zmq.DONTWAIT))
+
+    async def _retry(self, lot: trio.lowlevel.ParkingLot, operation: Callable[[], T]) -> T:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            if self._is_closed:
+                raise trio.ClosedResourceError
+            try:
+                result = operation()
+            except zmq.Again:
+                self._wake()
+                await lot.park()
+                continue
+            self._wake()
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return result
+
+    def _wake(self) -> None:
+        if not (self._receivers or self._senders):
+            return
+        events = int(self._socket.getsockopt(zmq.EVENTS))
+        if events & zmq.POLLIN:
+            self._receivers.unpark()
+        if events & zmq.POLLOUT:
+            self._senders.unpark()
+
+    async def pump(self) -> None:
+        while not self._is_closed:
+            try:
+                await trio.lowlevel.wait_readable(self._fd)
+            except trio.ClosedResourceError:
+                return
+            if not self._is_closed:
+                self._socket.getsockopt(zmq.EVENTS)  # consumes the edge even if nobody is parked
+                self._wake()
+
+    def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        trio.lowlevel.notify_closing(self._fd)
+        self._receivers.unpark_all()
+        self._senders.unpark_all()
+        self._socket.close(linger=0)
+
+
+@asynccontextmanager
+async def open_router(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, frame_bytes_max: int
+) -> AsyncIterator[TrioSocket]:
+    """A ROUTER bound to `endpoint`. A peer that is gone raises `zmq.ZMQError` at the sender."""
+    socket = context.socket(zmq.ROUTER)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.MAXMSGSIZE, frame_bytes_max)
+    try:
+        socket.bind(endpoint)
+    except BaseException:
+        socket.close(linger=0)
+        raise
+    wrapped = TrioSocket(socket)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wrapped.pump)
+        try:
+            yield wrapped
+        finally:
+            wrapped.close()
+            nursery.cancel_scope.cancel()

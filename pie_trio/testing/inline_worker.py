@@ -1,0 +1,99 @@
+"""A worker inside the test's own process: the pretend executor behind the real wire codec.
+
+Its steps last as long as the script says, on Trio's clock; it dies before or after a batch when
+it is told to. Each generation starts with empty pages, as a real one does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import attrs
+import trio
+
+from gpu_worker import wire
+from gpu_worker.pretend import Pace, PretendExecutor, PretendModel
+from pie_trio.errors import WorkerLost
+from pie_trio.services.worker_link import WorkerLink, WorkerSpec
+
+
+@attrs.define(eq=False)
+class WorkerScript:
+    """How the inline workers behave; a test may change it while they run."""
+
+    step_seconds: float = 0.0
+    row_seconds: float = 0.0
+    dies_before_batch: int | None = None  # counted over all generations, from 1
+    dies_after_batch: int | None = None
+    never_starts: bool = False
+    batches: list[wire.Batch] = attrs.field(factory=list)  # all that were executed or begun
+    started: int = 0
+
+
+class InlineLink:
+    """Implements `WorkerLink`."""
+
+    def __init__(self, spec: WorkerSpec, generation: int, script: WorkerScript) -> None:
+        self._script = script
+        self._generation = generation
+        model = PretendModel(name=spec.settings.name)
+        self._executor = PretendExecutor(model, spec.wire_limits, Pace())
+        self._lost: WorkerLost | None = None
+        self._lost_event = trio.Event()
+
+    async def wait_ready(self) -> wire.Hello | WorkerLost:
+        if self._script.never_starts:
+            return WorkerLost("the script says that this worker never starts")
+        facts = self._executor.facts
+        fields = {field.name: getattr(facts, field.name) for field in attrs.fields(type(facts))}
+        return wire.Hello(
+            protocol=wire.PROTOCOL, generation=self._generation, pid=os.getpid(), **fields
+        )
+
+    async def execute(self, batch: wire.Batch) -> wire.BatchResult:
+        if self._lost is not None:
+            raise self._lost
+        self._script.batches.append(batch)
+        number = len(self._script.batches)
+        if number == self._script.dies_before_batch:
+            self.die()
+        rows = sum(len(request.tokens) for request in batch.requests)
+        await trio.sleep(self._script.step_seconds + rows * self._script.row_seconds)
+        if self._lost is not None:
+            raise self._lost
+        arrays = wire.decode(wire.encode(batch))
+        assert isinstance(arrays, wire.BatchArrays), "a batch arrives as arrays"
+        result = wire.decode(wire.encode(self._executor.execute(arrays)))
+        assert isinstance(result, wire.BatchResult), "what comes back is a result"
+        if number == self._script.dies_after_batch:
+            self.die()
+            raise self._lost  # type: ignore[misc]
+        return result
+
+    async def wait_lost(self) -> WorkerLost:
+        await self._lost_event.wait()
+        assert self._lost is not None, "the event is set with the reason"
+        return self._lost
+
+    def die(self, reason: str = "the script says so") -> None:
+        if self._lost is None:
+            self._lost = WorkerLost(f"inline worker lost: {reason}")
+            self._lost_event.set()
+
+
+def inline_launcher(
+    script: WorkerScript, links: list[InlineLink] | None = None
+) -> Callable[[WorkerSpec, int], AbstractAsyncContextManager[WorkerLink]]:
+    """A launcher of inline workers; `links` receives each one, so that a test may kill it."""
+
+    @asynccontextmanager
+    async def launch(spec: WorkerSpec, generation: int) -> AsyncIterator[WorkerLink]:
+        script.started += 1
+        link = InlineLink(spec, generation, script)
+        if links is not None:
+            links.append(link)
+        yield link
+
+    return launch
