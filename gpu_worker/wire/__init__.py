@@ -1,9 +1,8 @@
-"""The frames and messages between the engine and a worker: the only code in both processes.
-import.
+"""The frames and messages of the worker link: the only code that both processes import.
 
-Owns the meaning of every byte on the link; sans-io, so it neither opens sockets nor waits. A
-message that is cut short or damaged raises `WireError` and nothing else, whoever died while sending
-it. It must never import torch, Trio or `pie_trio`.
+Owns the meaning of every byte on the link; sans-io, so it neither opens sockets nor waits.
+A message that is cut short or damaged raises `WireError` and nothing else, whoever died while
+sending it. It must never import torch, Trio or `pie_trio`.
 """
 
 from gpu_worker.wire.arrays import BatchArrays

@@ -1,10 +1,9 @@
-"""A batch as compressed sparse rows: the form in which it travels and in which an executor reads
-it.
+"""A batch as compressed sparse rows: how it travels and what an executor reads.
 
 Owns the frame layout of a batch and checks its structure once, on arrival: every index pointer
 starts at nought, never falls and ends at the length of what it points into. What is *in* the arrays
-(page numbers, token ids, intervals) is the executor's to judge, one request at a time. It must
-never copy what can be a view, nor handle integers one by one on the worker's side.
+(page numbers, token ids, intervals) is the executor's to judge, one request at a time.
+It must never copy what can be a view, nor handle integers one by one on the worker's side.
 """
 
 from collections.abc import Iterable, Sequence

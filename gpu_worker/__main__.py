@@ -1,0 +1,64 @@
+"""`python -m gpu_worker`: the command line of the worker process.
+
+Owns the start: settings, signals, the watch thread, and the choice of the executor. The process
+ignores Ctrl-C, because the controller decides when it ends, and dies at once when that one does.
+It must never import torch for a pretend model, and never transformers.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+from gpu_worker.interface import Executor
+from gpu_worker.serve import Seat, serve
+from gpu_worker.watch import Busy, start_watch
+from gpu_worker.wire import WorkerLimits
+
+
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    busy = Busy()
+    start_watch(options.endpoint, options.generation, options.parent or os.getppid(), busy)
+
+    def load(limits: WorkerLimits) -> Executor:
+        return _load(options, limits)
+
+    seat = Seat(options.endpoint, options.generation, os.getpid())
+    return serve(seat, load, busy, _report)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gpu_worker", description="Serve one model's pages.")
+    parser.add_argument("--endpoint", required=True, help="where the controller listens")
+    parser.add_argument("--generation", type=int, required=True)
+    parser.add_argument("--model", type=Path, required=True, help="a model directory")
+    parser.add_argument("--parent", type=int, help="the process to die with; default: the parent")
+    parser.add_argument("--threads", type=int, default=0, help="0: as many as there are cores")
+    parser.add_argument("--pretend", action="store_true", help="checksums instead of a model")
+    parser.add_argument("--step-seconds", type=float, default=0.0, help="pretend: a step's length")
+    parser.add_argument("--step-row-seconds", type=float, default=0.0, help="pretend: a row's")
+    parser.add_argument("--end-every", type=int, default=0, help="pretend: 1 in N tokens ends")
+    return parser
+
+
+def _load(options: argparse.Namespace, limits: WorkerLimits) -> Executor:
+    if options.pretend:
+        from gpu_worker.pretend import Pace, PretendExecutor, PretendModel
+
+        pace = Pace(options.step_seconds, options.step_row_seconds, options.end_every)
+        return PretendExecutor(PretendModel.read(options.model), limits, pace)
+    from gpu_worker.executor import load_executor
+
+    return load_executor(options.model, limits, options.threads)
+
+
+def _report(text: str) -> None:
+    sys.stderr.write(text.rstrip() + "\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

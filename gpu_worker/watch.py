@@ -1,0 +1,67 @@
+"""The worker's second thread: it tells the controller that the process lives, and dies with it.
+
+Owns a socket and a context of its own, because a ZeroMQ socket must never be touched by two
+threads. Within a moment of the controller's death the whole process is gone, whatever the main
+thread does: the parent is watched through a pidfd. (PR_SET_PDEATHSIG is of no use: it follows the
+*thread* that forked, and a controller may well fork from a pool thread that ends.)
+It must never wait for the main thread.
+"""
+
+import os
+import select
+import threading
+import time
+
+import attrs
+import zmq
+
+from gpu_worker.wire import Heartbeat, encode
+
+INTERVAL_SECONDS = 1.0
+
+
+@attrs.define
+class Busy:
+    """The batch in execution and when it began; replaced whole, so that any thread may read it."""
+
+    batch: tuple[int, float] | None = None
+
+    def heartbeat(self, generation: int) -> Heartbeat:
+        batch = self.batch
+        if batch is None:
+            return Heartbeat(generation, None, 0.0)
+        number, since = batch
+        return Heartbeat(generation, number, time.monotonic() - since)
+
+
+def start_watch(endpoint: str, generation: int, parent: int, busy: Busy) -> None:
+    """Leaves a daemon thread behind that ends with the process, or ends the process."""
+    try:
+        parent_fd = os.pidfd_open(parent)
+    except ProcessLookupError:
+        os._exit(1)
+    if os.getppid() != parent:
+        os._exit(1)
+    arguments = (endpoint, generation, parent_fd, busy)
+    threading.Thread(target=_watch, args=arguments, name="watch", daemon=True).start()
+
+
+def _watch(endpoint: str, generation: int, parent_fd: int, busy: Busy) -> None:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.setsockopt(zmq.IDENTITY, f"{generation}:heartbeat".encode())
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, 4)  # a heartbeat that nobody takes is worth nothing
+        socket.connect(endpoint)
+        poll = select.poll()
+        poll.register(parent_fd, select.POLLIN)
+        while True:
+            _beat(socket, busy.heartbeat(generation))
+            if poll.poll(INTERVAL_SECONDS * 1000):
+                os._exit(1)
+
+
+def _beat(socket: zmq.Socket[bytes], heartbeat: Heartbeat) -> None:
+    try:
+        socket.send_multipart(encode(heartbeat), zmq.DONTWAIT)
+    except zmq.Again:
+        return
