@@ -121,11 +121,13 @@ def synchronization_pollable(_host: InstanceHost, result: SynchronizationResult)
 
 
 def synchronization_get(_host: InstanceHost, result: SynchronizationResult) -> bool | None:
-    """None until the barrier is passed; raises why a pass without outputs before it failed."""
+    """None until everything before it has completed; false if a pass among that failed."""
     if not result.reply.is_filled:
         return None
-    result.queue.check_unasked()
-    return result.reply.take()
+    succeeded = result.reply.take()
+    if not succeeded:
+        result.queue.forget_unasked()
+    return succeeded
 
 
 def debug_query_pollable(_host: InstanceHost, result: DebugQueryResult) -> ReplyPollable:

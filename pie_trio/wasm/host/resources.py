@@ -92,6 +92,11 @@ class Queue:
         while self.unasked and self.unasked[0].is_filled:
             self.unasked.popleft().take()
 
+    def forget_unasked(self) -> None:
+        """The guest was told by its barrier that a pass failed; the next one is a new start."""
+        while self.unasked and self.unasked[0].is_filled:
+            self.unasked.popleft()
+
     def close(self) -> None:
         self._host.queues_open -= 1
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
@@ -19,7 +19,9 @@ from pie_trio.handles import EngineFacts, Inbox, ModelTable, Outlet
 from pie_trio.messages import OutputEvent, Owner
 from pie_trio.services.kvs import KeyValueStore
 from pie_trio.services.topics import TopicBoard
-from pie_trio.wasm.wasi.state import WasiState
+
+if TYPE_CHECKING:
+    from pie_trio.wasm.wasi.state import WasiState
 
 
 class Awaited(Protocol):

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
-import attrs
 import trio
 
+from pie_trio.errors import GuestFault
 from pie_trio.handles import TokenizerLike
+from pie_trio.services.tokenizer import UnknownToken
 from pie_trio.wasm.host.faults import bounded_text, fault
 from pie_trio.wasm.host.resources import Model
 from pie_trio.wasm.host.state import InstanceHost
@@ -27,40 +28,32 @@ T = TypeVar("T")
 TOKEN_BYTES = 4
 
 
-@attrs.frozen(eq=False)
-class Tokenizer:
-    """The guest's view of a model's tokenizer."""
-
-    tokenizer: TokenizerLike
-    vocab_size: int
+def get_tokenizer(_host: InstanceHost, model: Model) -> TokenizerLike:
+    return model.handle.tokenizer
 
 
-def get_tokenizer(_host: InstanceHost, model: Model) -> Tokenizer:
-    return Tokenizer(model.handle.tokenizer, model.handle.facts.vocab_size)
-
-
-async def tokenize(host: InstanceHost, tokenizer: Tokenizer, text: str) -> list[int]:
+async def tokenize(host: InstanceHost, tokenizer: TokenizerLike, text: str) -> list[int]:
     function, limit = "tokenizer.tokenize", host.limits.tokenize_bytes
     bounded_text(function, "text", text, limit, "tokenize_bytes")
-    return await _worked(host, len(text), lambda: tokenizer.tokenizer.encode(text))
+    return await _worked(host, len(text), lambda: tokenizer.encode(text))
 
 
-async def detokenize(host: InstanceHost, tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
+async def detokenize(host: InstanceHost, tokenizer: TokenizerLike, tokens: Sequence[int]) -> str:
     """Bytes that are no UTF-8 become U+FFFD."""
     function, limit = "tokenizer.detokenize", host.limits.tokenize_bytes
     size = TOKEN_BYTES * len(tokens)
     if size > limit:
         raise fault(function, "the bytes of tokens", size, f"at most {limit} (tokenize_bytes)")
-    known = range(min(tokenizer.tokenizer.vocab_size, tokenizer.vocab_size))
-    if tokens and max(tokens) not in known:
-        raise fault(function, "a token", max(tokens), f"0 to {known[-1]}, the vocabulary")
-    return await _worked(host, size, lambda: tokenizer.tokenizer.decode(tokens))
+    try:
+        return await _worked(host, size, lambda: tokenizer.decode(tokens))
+    except UnknownToken as error:
+        raise GuestFault(f"{function}: {error}") from error
 
 
-async def get_vocabs(host: InstanceHost, tokenizer: Tokenizer) -> tuple[list[int], list[bytes]]:
+async def get_vocabs(host: InstanceHost, tokenizer: TokenizerLike) -> tuple[list[int], list[bytes]]:
     """Ids in rising order, and the bytes of each."""
     size = TOKEN_BYTES * tokenizer.vocab_size
-    return await _worked(host, size, lambda: _sorted_vocab(tokenizer.tokenizer))
+    return await _worked(host, size, lambda: _sorted_vocab(tokenizer))
 
 
 def _sorted_vocab(tokenizer: TokenizerLike) -> tuple[list[int], list[bytes]]:

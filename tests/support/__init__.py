@@ -1,0 +1,1 @@
+"""Small worlds for tests: real implementations of our handles that need no process."""

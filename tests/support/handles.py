@@ -1,0 +1,198 @@
+"""A model, its queues and an instance's host in memory, for tests of the host functions.
+
+`MemoryQueue` keeps real books of handles and leaves every answer to the test: nothing is filled
+before the test says so. Inbox, outlet, topics, keys and tokenizer are the production ones.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+import pie_trio.services
+from pie_trio.config import Limits
+from pie_trio.errors import GuestFault
+from pie_trio.handles import EngineFacts, ModelFacts, ModelHandle
+from pie_trio.inbox import InstanceInbox
+from pie_trio.mailbox import Reply
+from pie_trio.messages import (
+    InstanceId,
+    Owner,
+    PassDraft,
+    PassResult,
+    Priority,
+    ResourceKind,
+)
+from pie_trio.outlet import OutputBuffer
+from pie_trio.services.kvs import KeyValueStore
+from pie_trio.services.tokenizer import Tokenizer
+from pie_trio.services.topics import TopicBoard
+from pie_trio.wasm.host.interfaces import inferlet_interfaces
+from pie_trio.wasm.host.resources import Queue
+from pie_trio.wasm.host.state import InstanceHost
+from pie_trio.wasm.wasi.state import WasiState
+
+FACTS = ModelFacts(
+    name="small",
+    service_id=7,
+    description="a model in memory",
+    traits=("input_text", "tokenize", "output_text", "kv_pages"),
+    prompt_template="{{ messages }}",
+    stop_tokens=("<|im_end|>",),
+    vocab_size=300,
+    page_size=4,
+    pages=64,
+    batch_tokens=32,
+    distribution_max=16,
+)
+
+
+def pretend_tokenizer() -> Tokenizer:
+    services = Path(next(iter(pie_trio.services.__path__)))
+    return Tokenizer.from_file(services / "pretend_model" / "tokenizer.json")
+
+
+@attrs.define(eq=False)
+class MemoryModel:
+    """Implements `handles.ModelHandle`."""
+
+    facts: ModelFacts = FACTS
+    tokenizer: Tokenizer = attrs.field(factory=pretend_tokenizer)
+    queues: list[MemoryQueue] = attrs.field(factory=list)
+    exports: dict[tuple[ResourceKind, str], int] = attrs.field(factory=dict)
+
+    def render_chat(self, request_json: str) -> str:
+        return request_json
+
+    def create_queue(self) -> MemoryQueue:
+        queue = MemoryQueue(self)
+        self.queues.append(queue)
+        return queue
+
+
+@attrs.define(eq=False)
+class MemoryQueue:
+    """Implements `handles.QueueHandle`; answers are filled by the test."""
+
+    model: MemoryModel
+    priority: Priority = Priority.NORMAL
+    owned: set[tuple[ResourceKind, int]] = attrs.field(factory=set)
+    drafts: list[PassDraft] = attrs.field(factory=list)
+    passes: list[Reply[PassResult]] = attrs.field(factory=list)
+    barriers: list[Reply[bool]] = attrs.field(factory=list)
+    queries: list[tuple[str, Reply[str]]] = attrs.field(factory=list)
+    granted: int = 0
+
+    async def allocate(self, kind: ResourceKind, count: int) -> list[int]:
+        first = self.granted
+        self.granted += count
+        handles = list(range(first, self.granted))
+        self.owned |= {(kind, handle) for handle in handles}
+        return handles
+
+    async def deallocate(self, kind: ResourceKind, handles: Sequence[int]) -> None:
+        self._check(kind, handles)
+        self.owned -= {(kind, handle) for handle in handles}
+
+    async def export(self, kind: ResourceKind, handles: Sequence[int], name: str) -> None:
+        await self.deallocate(kind, handles)
+        self.model.exports[kind, name] = len(handles)
+
+    async def import_exported(self, kind: ResourceKind, name: str) -> list[int]:
+        return await self.allocate(kind, self.model.exports[kind, name])
+
+    async def release_exported(self, kind: ResourceKind, name: str) -> None:
+        del self.model.exports[kind, name]
+
+    async def all_exported(self, kind: ResourceKind) -> list[tuple[str, int]]:
+        return [(name, count) for (of, name), count in self.model.exports.items() if of is kind]
+
+    async def submit(self, draft: PassDraft) -> Reply[PassResult]:
+        self._check(ResourceKind.KV_PAGE, draft.pages)
+        self.drafts.append(draft)
+        self.passes.append(Reply())
+        return self.passes[-1]
+
+    async def synchronize(self) -> Reply[bool]:
+        self.barriers.append(Reply())
+        return self.barriers[-1]
+
+    async def debug_query(self, query: str) -> Reply[str]:
+        self.queries.append((query, Reply()))
+        return self.queries[-1][1]
+
+    def _check(self, kind: ResourceKind, handles: Sequence[int]) -> None:
+        for handle in handles:
+            if (kind, handle) not in self.owned:
+                raise GuestFault(f"handle {handle} is not the guest's")
+
+
+@attrs.define(eq=False)
+class World:
+    """What the instances of one engine share, and a host for each instance that is asked for."""
+
+    limits: Limits = Limits()
+    models: dict[str, ModelHandle] = attrs.field(factory=lambda: {"small": MemoryModel()})
+    topics: TopicBoard = attrs.field(init=False)
+    kvs: KeyValueStore = attrs.field(init=False)
+    hosts: list[InstanceHost] = attrs.field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self.topics = TopicBoard(self.limits)
+        self.kvs = KeyValueStore(self.limits)
+
+    def host(self, tenant: str = "local", arguments: tuple[str, ...] = ()) -> InstanceHost:
+        number = len(self.hosts)
+        owner = Owner(number, InstanceId(f"instance-{number}"), tenant, "program@1.0.0")
+        host = InstanceHost(
+            owner=owner,
+            arguments=arguments,
+            models=self.models,
+            outlet=OutputBuffer(self.limits),
+            inbox=InstanceInbox(self.limits),
+            topics=self.topics,
+            kvs=self.kvs,
+            facts=self._facts(),
+            limits=self.limits,
+            wasi=_silent_wasi(),
+        )
+        self.hosts.append(host)
+        return host
+
+    def _facts(self) -> EngineFacts:
+        return EngineFacts(
+            version="1.2.3",
+            instance_count=lambda: len(self.hosts),
+            running_instances=lambda tenant: [
+                host.owner.instance for host in self.hosts if host.owner.tenant == tenant
+            ],
+            programs=lambda tenant: [f"program-of-{tenant}@1.0.0"],
+        )
+
+
+async def _swallow(_data: bytes) -> None:
+    """A sink that keeps nothing."""
+
+
+def _silent_wasi() -> WasiState:
+    return WasiState(
+        stdout=_swallow, stderr=_swallow, random=random.Random(1), wall=lambda: 1_000_000.0
+    )
+
+
+def call(host: InstanceHost, function: str, *arguments: Any) -> Any:
+    """Calls `interface#function` as the linker does; a coroutine is the caller's to await."""
+    interface, name = function.split("#")
+    return inferlet_interfaces()[f"inferlet:{interface}"][name](host, *arguments)
+
+
+def open_queue(host: InstanceHost) -> tuple[Queue, MemoryQueue]:
+    """A queue of the only model, as the guest and as the test see it."""
+    model = call(host, "core/runtime#get-model", "small")
+    queue: Queue = call(host, "core/common#[method]model.create-queue", model)
+    assert isinstance(queue.handle, MemoryQueue), "the world's models are in memory"
+    return queue, queue.handle
