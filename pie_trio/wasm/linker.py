@@ -23,6 +23,7 @@ from pie_trio.errors import BadProgram
 from pie_trio.wasm import abi
 from pie_trio.wasm.codec import Lift, Lower, codec_for
 from pie_trio.wasm.resources import HandleTable
+from pie_trio.wasm.signatures import check_signature, read_contract, signature
 
 # f(host, *arguments). A plain function runs inline on the fiber; an `async def` runs in the
 # instance's own task and may await anything.
@@ -95,8 +96,10 @@ class _Binding:
     interfaces: HostInterfaces
     borders: Borders
     linker: Linker
-    # The same resource appears in each interface that uses it; types are compared, not names.
-    numbers: list[tuple[Any, int]] = attrs.field(factory=list)
+    contract: Mapping[str, str] = attrs.field(factory=read_contract)
+    # Type and name of each resource; its number is its place. The same type appears in each
+    # interface that uses it.
+    resources: list[tuple[Any, str]] = attrs.field(factory=list)
 
     def bind(self) -> None:
         destructor = abi.DESTRUCTOR_CALLBACK(_destructor(self.borders))
@@ -128,8 +131,10 @@ class _Binding:
             abi.linker_instance_delete(root)
 
     def _bind_resource(self, instance: Any, name: str, kind: Any, destructor: Any) -> None:
-        if not any(kind == known for known, _number in self.numbers):
-            self.numbers.append((kind, len(self.numbers) + 1))
+        if not any(kind == known for known, _name in self.resources):
+            self.resources.append((kind, name))
+        if self._name_of(kind) != name:
+            raise BadProgram(f"the program imports the resource {self._name_of(kind)} as {name}")
         resource_type = abi.resource_type_new(self._number_of(kind))
         self.linker._resource_types.append(resource_type)
         encoded = name.encode()
@@ -146,7 +151,10 @@ class _Binding:
         )
 
     def _number_of(self, kind: Any) -> int:
-        return next(number for known, number in self.numbers if known == kind)
+        return next(place for place, (known, _name) in enumerate(self.resources) if known == kind)
+
+    def _name_of(self, kind: Any) -> str:
+        return self.resources[self._number_of(kind)][1]
 
     def _bind_function(self, instance: Any, interface: str, name: str, kind: Any) -> None:
         function = self.interfaces.get(interface, {}).get(name)
@@ -154,6 +162,8 @@ class _Binding:
             if interface.startswith("wasi:"):
                 return  # a call of it traps, and the trap names it
             raise BadProgram(f"the program imports {interface}#{name}, which nobody provides")
+        found = signature(kind, self._name_of)
+        check_signature(f"{interface}#{name}", found, self.contract)
         lifts = [codec_for(part, self._number_of).lift for _name, part in kind.params]
         lower = codec_for(kind.result, self._number_of).lower if kind.result else None
         if inspect.iscoroutinefunction(function):

@@ -1,11 +1,15 @@
 """Which functions a program may import and must export, by their exact types.
 
-A component names its imports with types of its own making. Host functions trust the types of the
-contract, so a program whose types differ is refused before it runs, with both signatures.
+A component brings the types of its imports along, and wasmtime takes a dynamic host function for any
+of them. Host functions trust the types of the contract, so a program whose types differ is refused
+before it runs, with both signatures. `signatures.txt` is the contract as text, one function a line;
+a test derives it anew from the WIT.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from wasmtime import Engine
@@ -18,6 +22,88 @@ from pie_trio.wasm import abi
 RUN_INTERFACE: Final = "inferlet:core/run"
 RUN_FUNCTION: Final = "run"
 RUN_SIGNATURE: Final = "func() -> result<_, string>"
+
+# Tells the name of a resource type.
+ResourceName = Callable[[Any], str]
+
+_PLAIN: Final[dict[type, str]] = {
+    wit.Bool: "bool",
+    wit.S8: "s8",
+    wit.U8: "u8",
+    wit.S16: "s16",
+    wit.U16: "u16",
+    wit.S32: "s32",
+    wit.U32: "u32",
+    wit.S64: "s64",
+    wit.U64: "u64",
+    wit.F32: "f32",
+    wit.F64: "f64",
+    wit.Char: "char",
+    wit.String: "string",
+}
+
+
+def read_contract() -> Mapping[str, str]:
+    """`interface#function` -> its signature, of every function that hosts rely on."""
+    text = Path(__file__).with_name("signatures.txt").read_text(encoding="utf-8")
+    pairs = (line.split(" ", 1) for line in text.splitlines())
+    return {name: signature for name, signature in pairs}
+
+
+def signature(kind: Any, name_of: ResourceName) -> str:
+    """A function's type as text; parameter names do not matter."""
+    parameters = ", ".join(describe(part, name_of) for _name, part in kind.params)
+    if kind.result is None:
+        return f"func({parameters})"
+    return f"func({parameters}) -> {describe(kind.result, name_of)}"
+
+
+def describe(kind: Any, name_of: ResourceName) -> str:
+    """A value type as text."""
+    match kind:
+        case None:
+            return "_"
+        case wit.ListType():
+            return f"list<{describe(kind.element, name_of)}>"
+        case wit.OptionType():
+            return f"option<{describe(kind.payload, name_of)}>"
+        case wit.ResultType():
+            return f"result<{describe(kind.ok, name_of)}, {describe(kind.err, name_of)}>"
+        case wit.TupleType():
+            return f"tuple<{', '.join(describe(part, name_of) for part in kind.elements)}>"
+        case wit.OwnType():
+            return name_of(kind.ty)
+        case wit.BorrowType():
+            return f"borrow<{name_of(kind.ty)}>"
+        case _:
+            return _PLAIN.get(type(kind)) or _describe_named(kind, name_of)
+
+
+def _describe_named(kind: Any, name_of: ResourceName) -> str:
+    match kind:
+        case wit.RecordType():
+            return _members("record", kind.fields, name_of)
+        case wit.VariantType():
+            return _members("variant", kind.cases, name_of)
+        case wit.EnumType() | wit.FlagsType():
+            word = "enum" if isinstance(kind, wit.EnumType) else "flags"
+            return f"{word} {{{', '.join(kind.names)}}}"
+        case _:
+            return type(kind).__name__
+
+
+def _members(word: str, members: list[tuple[str, Any]], name_of: ResourceName) -> str:
+    inner = ", ".join(
+        name if part is None else f"{name}: {describe(part, name_of)}" for name, part in members
+    )
+    return f"{word} {{{inner}}}"
+
+
+def check_signature(function: str, found: str, contract: Mapping[str, str]) -> None:
+    """Refuse a program that takes a function of the contract for something else."""
+    promised = contract.get(function, found)
+    if found != promised:
+        raise BadProgram(f"the program imports {function} as `{found}`; it is `{promised}`")
 
 
 def find_run(engine: Engine, component: Component) -> tuple[int, Any]:
@@ -38,6 +124,9 @@ def run_type(engine: Engine, component: Component) -> Any:
     function = exported.ty.exports(engine).get(RUN_FUNCTION)
     if function is None or not isinstance(function.ty, wit.FuncType):
         raise BadProgram(f"the program's {RUN_INTERFACE} has no function `{RUN_FUNCTION}`")
+    found = signature(function.ty, lambda _kind: "resource")
+    if found != RUN_SIGNATURE:
+        raise BadProgram(f"the program's `run` is `{found}`, it must be `{RUN_SIGNATURE}`")
     return function.ty
 
 
