@@ -38,7 +38,7 @@ from pie_trio.services.topics import TopicBoard
 from pie_trio.services.worker_link import WorkerLauncher, WorkerSpec, open_local_worker
 from pie_trio.status import model_status
 from pie_trio.wasm.guest import open_guest, open_sandbox
-from pie_trio.wasm.host import InstanceHost
+from pie_trio.wasm.host.state import InstanceHost
 from pie_trio.wasm.ticker import Slicing
 from pie_trio.wasm.wasi.state import WasiState
 

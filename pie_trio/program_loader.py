@@ -15,9 +15,9 @@ from pie_trio.config import Limits
 from pie_trio.home import Home
 from pie_trio.services.guest_build import ensure_interpreter
 from pie_trio.services.program_store import ProgramRecord
-from pie_trio.wasm.compile import compile_component
+from pie_trio.wasm.compile import Compiler
 from pie_trio.wasm.guest import Program, Sandbox
-from pie_trio.wasm.host import host_interfaces
+from pie_trio.wasm.host.interfaces import host_interfaces
 
 
 @attrs.frozen(eq=False)
@@ -38,6 +38,10 @@ class ProgramLoader:
     _limits: Limits
     _say: Callable[[str], None]
     _components: dict[str, Program] = attrs.field(factory=dict, init=False)
+    _compiler: Compiler = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._compiler = Compiler(self._home.compiled, self._limits, self._sandbox.slicing)
 
     async def load(self, record: ProgramRecord) -> LoadedProgram:
         """Raises `BadProgram`."""
@@ -59,7 +63,5 @@ class ProgramLoader:
         return LoadedProgram(record.identity, program, (source,))
 
     async def _compile(self, component: bytes) -> Program:
-        path = await compile_component(
-            component, self._home.compiled, limits=self._limits, slicing=self._sandbox.slicing
-        )
-        return self._sandbox.load(path, host_interfaces())
+        artifact = await self._compiler.compile(component)
+        return self._sandbox.load(artifact, host_interfaces())
