@@ -1,0 +1,1 @@
+"""What the README claims about speed, runnable. Each file measures one thing and prints a table."""
