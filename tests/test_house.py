@@ -28,9 +28,14 @@ FUNCTION_LINES_WITH_DOCSTRING_MAX = 70
 
 # Longest prefix wins. A room may import itself and the rooms that its line names.
 ROOMS = {
+    "pie_trio.__main__": "cli",
     "pie_trio.cli": "cli",
     "pie_trio.client": "client",
     "pie_trio.engine": "engine",
+    "pie_trio.access": "engine",
+    "pie_trio.program_loader": "engine",
+    "pie_trio.served_model": "engine",
+    "pie_trio.status": "engine",
     "pie_trio.services.gateway": "gateway",
     "pie_trio.actors": "actors",
     "pie_trio.wasm": "wasm",
@@ -52,7 +57,7 @@ MAY_IMPORT = {
     "gateway": BASE | {"services", "wasm"},
     "engine": BASE | {"services", "wasm", "actors", "gateway"},
     "client": BASE | {"services"},
-    "testing": BASE | {"services", "wasm", "actors", "gateway", "engine", "client"},
+    "testing": BASE | {"services", "wasm", "actors", "engine", "worker"},
     "cli": BASE | {"services", "wasm", "engine", "gateway", "client", "inferlets"},
     "inferlets": set[str](),
 }
@@ -61,6 +66,7 @@ MAY_IMPORT = {
 WAITING_SERVICES = (
     "pie_trio.services.gateway",
     "pie_trio.services.worker_link",
+    "pie_trio.services.zmq_socket",
     "pie_trio.services.interpreter_build",
     "pie_trio.services.inferlet_build",
 )
@@ -92,7 +98,12 @@ UNREPEATABLE = {
     "secrets.randbits",
     "datetime.now",
 }
-MAY_BE_UNREPEATABLE = ("pie_trio/ports.py", "pie_trio/cli/", "gpu_worker/")
+MAY_BE_UNREPEATABLE = (
+    "pie_trio/ports.py",
+    "pie_trio/cli/",
+    "pie_trio/services/chat_template.py",  # a template that never ends is stopped by the real clock
+    "gpu_worker/",
+)
 
 
 def _report(findings: list[str]) -> None:

@@ -57,6 +57,11 @@ class Output:
         self.stderr.write(self._shown(text, self.stderr) + "\n")
         self.stderr.flush()
 
+    def complaint_of_guest(self, text: str) -> None:
+        """A piece of a guest's stderr, as it comes."""
+        self.stderr.write(self._shown(text, self.stderr))
+        self.stderr.flush()
+
     def complain(self, text: str) -> None:
         self.say(f"pie-trio: {text}")
 
@@ -74,8 +79,11 @@ class Output:
         )
         console = Console(file=self.stderr)
         with Progress(*columns, console=console, transient=True) as bars:
-            bar = _Bar(bars)
-            yield bar.step
+            bar = _Bar(bars, self.say)
+            try:
+                yield bar.step
+            finally:
+                bar.is_shown = False
 
     @staticmethod
     def _shown(text: str, stream: TextIO) -> str:
@@ -86,15 +94,20 @@ class Output:
 
 @attrs.define(eq=False)
 class _Bar:
-    """One bar for whatever is the present step; it appears with the first."""
+    """One bar for whatever is the present step. Steps after its end are plain lines."""
 
     bars: Progress
-    _task: list[TaskID] = attrs.field(factory=list)
+    say: Callable[[str], None]
+    is_shown: bool = True
+    _task: list[TaskID] = attrs.field(factory=list, init=False)
 
     def step(self, text: str) -> None:
+        if not self.is_shown:
+            self.say(text)
+            return
         if not self._task:
             self._task.append(self.bars.add_task(text, total=None))
         percent = re.search(r"(\d{1,3}) ?%", text)
-        done = float(percent.group(1)) if percent else None
-        total = 100.0 if done is not None else None
-        self.bars.reset(self._task[0], description=text, total=total, completed=int(done or 0))
+        done = int(percent.group(1)) if percent else 0
+        total = 100.0 if percent else None
+        self.bars.reset(self._task[0], description=text, total=total, completed=done)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 import attrs
 import typer
 
 from gpu_worker import wire
 from pie_trio.cli.main import app
-from pie_trio.services import client_protocol
+from pie_trio.services.client_messages import NOT_SERVED, ClientMessage, ServerMessage
 from pie_trio.wasm.host.interfaces import host_interfaces
 from tests.source_tree import ROOT
 
@@ -113,7 +114,9 @@ def _verbs_below(command: object, path: str) -> Iterator[Item]:
 
 
 def _client_messages() -> Iterator[Item]:
-    for name in client_protocol.MESSAGE_NAMES:
+    for kind in (*get_args(ClientMessage), *get_args(ServerMessage)):
+        yield Item("client message", kind.type)
+    for name in NOT_SERVED:
         yield Item("client message", name)
 
 

@@ -1,0 +1,126 @@
+"""`pie-trio run`: one program, its output as it comes, then how it went.
+
+Without a server the whole engine lives inside this command and ends with it. With one, the program
+is installed there if it is a file, and Ctrl-C aborts the instance there. The command never ends
+before the instance has, unless it is interrupted twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import attrs
+import trio
+import typer
+
+from pie_trio.cli.embedded import find_program, open_ports
+from pie_trio.cli.exit_codes import ExitCode
+from pie_trio.cli.options import ConfigOption, Flags, PretendOption, SeedOption, UserOption, resolve
+from pie_trio.cli.output import Output
+from pie_trio.cli.remote import run_on_server
+from pie_trio.cli.session import Interrupts, leave_with, open_interrupts
+from pie_trio.cli.standard_input import read_lines
+from pie_trio.cli.transcript import Transcript
+from pie_trio.config import Settings
+from pie_trio.engine import Engine, open_engine
+from pie_trio.home import Home
+
+if TYPE_CHECKING:
+    from pie_trio.actors.instance import Instance
+
+LogOption = Annotated[
+    str | None, typer.Option("--log", help="Log on stderr: console, json or off (the default).")
+]
+
+
+def run(
+    program: Annotated[str, typer.Argument(help="A program's name, or a .py or .wasm file.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="What the program gets, after `--`.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Serve this model.")] = None,
+    server: Annotated[
+        str | None, typer.Option("--server", help="Run there instead: ws://host:port.")
+    ] = None,
+    pretend: PretendOption = False,
+    seed: SeedOption = None,
+    log: LogOption = None,
+    user: UserOption = "local",
+    config: ConfigOption = None,
+) -> None:
+    """Run a program: its output on stdout, how it went on stderr.
+
+    Lines of stdin reach the program as messages. Ctrl-C ends it.
+
+    Example: pie-trio run text-completion -- --prompt "What is the capital of France?"
+    """
+    output = Output.of_process()
+    if server is not None:
+        leave_with(lambda: run_on_server(server, user, program, arguments or (), output))
+    flags = Flags(models=[model] if model else (), pretend=pretend, seed=seed, log=log or "off")
+    settings = resolve(config, flags).settings
+    job = Job(program, tuple(arguments or ()), user, settings, output)
+    leave_with(lambda: run_here(job))
+
+
+@attrs.frozen(eq=False)
+class Job:
+    """One program to run in an engine of our own."""
+
+    program: str
+    arguments: Sequence[str]
+    user: str
+    settings: Settings
+    output: Output
+
+
+async def run_here(job: Job) -> ExitCode:
+    with trio.CancelScope() as starting:
+        async with open_interrupts(starting.cancel) as interrupts, AsyncExitStack() as stack:
+            engine, instance = await _start(job, stack)
+            interrupts.on_first = instance.terminate
+            return await _follow(job, engine, instance, interrupts)
+    return ExitCode.INTERRUPTED
+
+
+async def _start(job: Job, stack: AsyncExitStack) -> tuple[Engine, Instance]:
+    ports = open_ports(job.settings, job.output, "info")
+    home = Home.default()
+    with job.output.progress() as say:
+        opening = open_engine(job.settings, ports, home, progress=say)
+        engine = await stack.enter_async_context(opening)
+        record = find_program(engine.programs, job.program)
+        return engine, await engine.launch(record, job.arguments, user=job.user)
+
+
+async def _follow(job: Job, engine: Engine, instance: Instance, interrupts: Interrupts) -> ExitCode:
+    transcript = Transcript(job.output, trio.current_time, instance.started_at)
+    reader = instance.outlet.attach()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_pass_on_lines, instance)
+        while events := await reader.next_events():
+            for event in events:
+                transcript.show(event.kind, event.value, event.data)
+        nursery.cancel_scope.cancel()
+    ended = await instance.ended.answer()
+    outcome = "returned" if ended.error is None else f"ended with {ended.error_kind}"
+    job.output.say(transcript.closing_line(outcome, _token_counter(engine)))
+    if ended.error is None:
+        return ExitCode.OK
+    if interrupts.came:
+        return ExitCode.INTERRUPTED
+    job.output.complain(f"{job.program}: {ended.error}")
+    return ExitCode.INSTANCE_FAILED
+
+
+async def _pass_on_lines(instance: Instance) -> None:
+    async for line in read_lines():
+        instance.inbox.deliver(line)
+
+
+def _token_counter(engine: Engine) -> Callable[[str], int]:
+    """Counts as the first served model would; `run` serves one."""
+    tokenizer = next(iter(engine.models.values())).tokenizer
+    return lambda text: len(tokenizer.encode(text))

@@ -1,0 +1,100 @@
+"""`pie-trio serve`: an engine with its models, and the front door, until a signal comes.
+
+The first Ctrl-C or SIGTERM closes the door, ends the instances and drains the workers, all within
+the grace time; the second one ends the process at once. It says one line on stdout, when clients
+can connect, and nothing else there.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+import trio
+import typer
+
+from pie_trio.cli.embedded import open_ports
+from pie_trio.cli.exit_codes import ExitCode, Unreachable
+from pie_trio.cli.options import ConfigOption, Flags, PretendOption, SeedOption, resolve
+from pie_trio.cli.output import Output
+from pie_trio.cli.session import leave_with, open_interrupts
+from pie_trio.config import Settings
+from pie_trio.engine import Engine, open_engine
+from pie_trio.events import ServerListening, ServerStopping
+from pie_trio.home import Home
+from pie_trio.ports import Ports
+from pie_trio.services.gateway import check_loopback, open_listeners, serve_gateway
+
+HostOption = Annotated[
+    str | None, typer.Option("--host", help="Address to listen on; only loopback is served.")
+]
+
+
+def serve(
+    host: HostOption = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="Port; 0 takes one that is free.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="Serve this model; may be repeated.")
+    ] = None,
+    pretend: PretendOption = False,
+    seed: SeedOption = None,
+    log: Annotated[
+        str | None, typer.Option("--log", help="Log on stderr: console, json or off.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log details too.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Serve programs to clients over WebSocket.
+
+    Ends in order on Ctrl-C or SIGTERM, at once on the second one.
+
+    Example: pie-trio serve --port 8080 --model smollm2-135m
+    """
+    flags = Flags(host, port, model or (), pretend, seed, log)
+    settings = resolve(config, flags).settings
+    leave_with(lambda: _serve(settings, Output.of_process(), "debug" if verbose else "info"))
+
+
+async def _serve(settings: Settings, output: Output, least: str) -> ExitCode:
+    check_loopback(settings.host)
+    ports = open_ports(settings, output, least)
+    with trio.CancelScope() as scope:
+        async with open_interrupts(scope.cancel), AsyncExitStack() as stack:
+            await _serve_until_cancelled(settings, ports, output, stack)
+    return ExitCode.OK
+
+
+async def _serve_until_cancelled(
+    settings: Settings, ports: Ports, output: Output, stack: AsyncExitStack
+) -> None:
+    listeners = await _listen(settings)
+    with output.progress() as say:
+        opening = open_engine(settings, ports, Home.default(), progress=say)
+        engine = await stack.enter_async_context(opening)
+    address = _address(listeners[0])
+    output.line(f"pie-trio serves {', '.join(engine.models)} on {address}")
+    ports.emit(ServerListening(trio.current_time(), address))
+    try:
+        await serve_gateway(engine, listeners, settings, ports)
+    finally:
+        ports.emit(_stopping(engine))
+
+
+async def _listen(settings: Settings) -> list[trio.SocketListener]:
+    try:
+        return await open_listeners(settings.host, settings.port)
+    except OSError as error:
+        place = f"{settings.host} port {settings.port}"
+        raise Unreachable(f"cannot listen on {place}: {error.strerror or error}") from error
+
+
+def _address(listener: trio.SocketListener) -> str:
+    host, port = listener.socket.getsockname()[:2]
+    return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
+
+
+def _stopping(engine: Engine) -> ServerStopping:
+    running = sum(not instance.is_finished for instance in engine.instances())
+    return ServerStopping(trio.current_time(), "a signal came", running)
