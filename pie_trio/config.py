@@ -24,11 +24,11 @@ class Limits:
     host_call_bytes: int = 16 * MIB  # what one host call may carry in
     slice_seconds: float = 0.001  # CPU slice of a guest before others get their turn
     async_stack_bytes: int = 8 * MIB  # native stack of one fiber
-    guest_table_elements: int = 100_000  # of each table
-    guest_tables: int = 128
-    guest_memories: int = 8
+    guest_table_elements: int = 50_000  # of each table
+    guest_tables: int = 16
+    guest_memories: int = 1  # so that the memory limit is the guest's, not each memory's
     wasi_random_bytes: int = MIB  # of one call
-    guest_core_instances: int = 512
+    guest_core_instances: int = 128
     compile_seconds: float = 300.0
     compile_memory_bytes: int = 6144 * MIB
     models_per_instance: int = 16

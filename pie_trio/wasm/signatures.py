@@ -1,7 +1,7 @@
 """Which functions a program may import and must export, by their exact types.
 
-A component brings the types of its imports along, and wasmtime takes a dynamic host function for any
-of them. Host functions trust the types of the contract, so a program whose types differ is refused
+A component brings the types of its imports along, and wasmtime takes a dynamic host function for
+any of them. Host functions trust the types of the contract, so a program whose types differ is refused
 before it runs, with both signatures. `signatures.txt` is the contract as text, one function a line;
 a test derives it anew from the WIT.
 """
@@ -46,8 +46,8 @@ _PLAIN: Final[dict[type, str]] = {
 def read_contract() -> Mapping[str, str]:
     """`interface#function` -> its signature, of every function that hosts rely on."""
     text = Path(__file__).with_name("signatures.txt").read_text(encoding="utf-8")
-    pairs = (line.split(" ", 1) for line in text.splitlines())
-    return {name: signature for name, signature in pairs}
+    pairs = (line.split(" ", maxsplit=1) for line in text.splitlines())
+    return dict(pairs)
 
 
 def signature(kind: Any, name_of: ResourceName) -> str:
