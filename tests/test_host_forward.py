@@ -1,4 +1,4 @@
-"""`inferlet:core/forward`: the builder, the check of the whole pass, and its answer."""
+"""`inferlet:core/forward`: what the builder collects, and the answer of an executed pass."""
 
 from __future__ import annotations
 
@@ -10,65 +10,21 @@ import pytest
 from gpu_worker.wire import OutputRow, SamplerKind
 from pie_trio.config import Limits
 from pie_trio.errors import GuestFault, PassFailed, TooMany, WorkerLost
-from pie_trio.messages import PassDraft, PassResult
-from pie_trio.wasm.host.resources import Queue
-from pie_trio.wasm.host.state import InstanceHost
-from tests.support.handles import FACTS, MemoryQueue, World, call, open_queue
-
-FORWARD = "core/forward#"
-EXECUTE = FORWARD + "[method]forward-pass.execute"
-NOT_A_NUMBER = float("nan")
-INFINITE = float("inf")
-
-
-@attrs.frozen
-class Guest:
-    """A guest with three pages of four tokens and one pass that it describes."""
-
-    host: InstanceHost
-    queue: Queue
-    handle: MemoryQueue
-    pages: list[int]
-    builder: Any
-
-    def set(self, function: str, *arguments: Any) -> None:
-        call(self.host, FORWARD + function, self.builder, *arguments)
-
-    async def execute(self) -> Any:
-        return await call(self.host, EXECUTE, self.builder)
-
-    async def draft(self) -> PassDraft:
-        await self.execute()
-        return self.handle.drafts[-1]
-
-
-async def _guest(limits: Limits = Limits()) -> Guest:
-    host = World(limits).host()
-    queue, handle = open_queue(host)
-    pages = await call(host, "core/common#allocate-resources", queue, 0, 3)
-    builder = call(host, FORWARD + "create-forward-pass", queue)
-    return Guest(host, queue, handle, pages, builder)
-
-
-async def _describing(rows: int = 2, limits: Limits = Limits()) -> Guest:
-    """A guest whose pass has `rows` tokens behind a context that fills three pages with them."""
-    guest = await _guest(limits)
-    guest.set("kv-cache", guest.pages, 4)
-    guest.set("input-tokens", list(range(rows)), list(range(rows)))
-    return guest
-
+from pie_trio.messages import PassResult
+from tests.support.forward_guest import FORWARD, describing_guest, new_guest
+from tests.support.handles import FACTS, call
 
 # The builder
 
 
 async def test_a_new_pass_is_empty_and_cannot_be_executed() -> None:
-    guest = await _guest()
+    guest = await new_guest()
     with pytest.raises(GuestFault, match="no input"):
         await guest.execute()
 
 
 async def test_inputs_append_in_the_order_of_the_calls() -> None:
-    guest = await _guest()
+    guest = await new_guest()
     guest.set("kv-cache", guest.pages, 4)
     guest.set("input-tokens", [10, 11], [0, 1])
     guest.set("input-embeddings", [5], [2])
@@ -79,39 +35,39 @@ async def test_inputs_append_in_the_order_of_the_calls() -> None:
 
 
 async def test_tokens_become_rows() -> None:
-    guest = await _describing(rows=3)
+    guest = await describing_guest(rows=3)
     assert (await guest.draft()).tokens == (0, 1, 2)
 
 
 async def test_embeddings_become_rows_that_name_their_handle() -> None:
-    guest = await _guest()
+    guest = await new_guest()
     guest.set("kv-cache", guest.pages, 4)
     guest.set("input-embeddings", [0, 2**32 - 1], [0, 1])
     assert (await guest.draft()).tokens == (-1, -(2**32))
 
 
 async def test_pages_are_replaced_by_a_second_call() -> None:
-    guest = await _describing()
+    guest = await describing_guest()
     guest.set("kv-cache", guest.pages[:1], 3)
     draft = await guest.draft()
     assert (draft.pages, draft.last_page_length) == ((guest.pages[0],), 3)
 
 
 async def test_a_mask_is_replaced_by_a_second_call_and_sent_as_intervals() -> None:
-    guest = await _describing(rows=2)
+    guest = await describing_guest(rows=2)
     guest.set("attention-mask", [[1, 2, 8], [12]])
     guest.set("attention-mask", [[1, 9, 1], [1, 9, 2]])
     assert (await guest.draft()).mask == ((0, 1, 10, 11), (0, 1, 10, 12))
 
 
 async def test_a_mask_that_hides_nothing_is_sent_as_none() -> None:
-    guest = await _describing(rows=2)
+    guest = await describing_guest(rows=2)
     guest.set("attention-mask", [[11], [5, 0, 7]])
     assert (await guest.draft()).mask is None
 
 
 async def test_a_pass_without_a_mask_is_causal() -> None:
-    guest = await _describing()
+    guest = await describing_guest()
     assert (await guest.draft()).mask is None
 
 
@@ -147,13 +103,13 @@ async def test_a_pass_without_a_mask_is_causal() -> None:
 async def test_an_output_reaches_the_draft_with_its_sampler(
     function: str, arguments: tuple[Any, ...], expected: OutputRow
 ) -> None:
-    guest = await _describing()
+    guest = await describing_guest()
     guest.set(function, [1], *arguments)
     assert (await guest.draft()).outputs == (expected,)
 
 
 async def test_a_distribution_has_32_ids_unless_the_guest_says_otherwise() -> None:
-    guest = await _describing()
+    guest = await describing_guest()
     model = guest.handle.model
     model.facts = attrs.evolve(FACTS, distribution_max=256)
     guest.set("output-distributions", [0], 1.0, None)
@@ -161,7 +117,7 @@ async def test_a_distribution_has_32_ids_unless_the_guest_says_otherwise() -> No
 
 
 async def test_outputs_append_in_the_order_of_the_calls() -> None:
-    guest = await _describing()
+    guest = await describing_guest()
     guest.set("output-tokens", [1], 0.0)
     guest.set("output-distributions", [0], 1.0, 2)
     guest.set("output-tokens", [0, 1], 0.0)
@@ -169,13 +125,13 @@ async def test_outputs_append_in_the_order_of_the_calls() -> None:
 
 
 async def test_embedding_outputs_pair_rows_with_handles() -> None:
-    guest = await _describing()
+    guest = await describing_guest()
     guest.set("output-embeddings", [8, 9], [1, 0])
     assert (await guest.draft()).embed_outputs == ((1, 8), (0, 9))
 
 
 async def test_an_executed_pass_is_empty_again_and_can_be_described_anew() -> None:
-    guest = await _describing()
+    guest = await describing_guest()
     guest.set("attention-mask", [[11], [1, 11]])
     guest.set("output-tokens", [0], 0.0)
     await guest.execute()
@@ -186,7 +142,7 @@ async def test_an_executed_pass_is_empty_again_and_can_be_described_anew() -> No
 
 
 async def test_what_a_pass_holds_is_given_back_when_it_is_executed_or_dropped() -> None:
-    guest = await _describing()
+    guest = await describing_guest()
     guest.set("attention-mask", [[11], [12]])
     assert guest.host.held.bytes_held > 0
     await guest.execute()
@@ -197,124 +153,17 @@ async def test_what_a_pass_holds_is_given_back_when_it_is_executed_or_dropped() 
     assert guest.host.held.bytes_held == 0
 
 
-async def test_what_passes_hold_is_bounded_for_the_guest() -> None:
-    guest = await _guest(Limits(guest_held_bytes=1000))
-    with pytest.raises(TooMany, match="input-tokens: .*guest_held_bytes"):
+async def test_what_passes_hold_is_bounded_for_thenew_guest() -> None:
+    guest = await new_guest(Limits(guest_held_bytes=1000))
+    with pytest.raises(TooMany, match=r"input-tokens: .*guest_held_bytes"):
         guest.set("input-tokens", [0] * 100, [0] * 100)
-
-
-# What is refused, by whom, and that nothing is sent then
-
-
-BAD_SETTERS: list[tuple[str, tuple[Any, ...], str]] = [
-    ("input-tokens", ([1, 2], [0]), "number of positions is 1; allowed: 2"),
-    ("input-tokens", ([FACTS.vocab_size], [0]), "a token is 300; allowed: 0 to 299"),
-    ("input-tokens", ([1], [2**31]), "a position is 2147483648"),
-    ("input-embeddings", ([1], [0, 1]), "number of positions is 2; allowed: 1"),
-    ("input-embeddings", ([1], [2**31]), "a position is 2147483648"),
-    ("output-embeddings", ([1, 2], [0]), "number of indices is 1; allowed: 2"),
-    ("output-tokens", ([0], -0.1), "temperature is -0.1"),
-    ("output-tokens", ([0], NOT_A_NUMBER), "temperature is nan"),
-    ("output-tokens", ([0], INFINITE), "temperature is inf"),
-    ("output-tokens-top-k", ([0], 1.0, 0), "top-k is 0"),
-    ("output-tokens-top-k", ([0], -1.0, 1), "temperature is -1.0"),
-    ("output-tokens-top-p", ([0], 1.0, 0.0), "top-p is 0.0"),
-    ("output-tokens-top-p", ([0], 1.0, 1.1), "top-p is 1.1"),
-    ("output-tokens-top-p", ([0], 1.0, NOT_A_NUMBER), "top-p is nan"),
-    ("output-tokens-top-p", ([0], -1.0, 0.5), "temperature is -1.0"),
-    ("output-tokens-min-p", ([0], 1.0, -0.1), "min-p is -0.1"),
-    ("output-tokens-min-p", ([0], 1.0, 1.1), "min-p is 1.1"),
-    ("output-tokens-min-p", ([0], 1.0, NOT_A_NUMBER), "min-p is nan"),
-    ("output-tokens-min-p", ([0], -1.0, 0.5), "temperature is -1.0"),
-    ("output-tokens-top-k-top-p", ([0], 1.0, 0, 0.5), "top-k is 0"),
-    ("output-tokens-top-k-top-p", ([0], 1.0, 1, 0.0), "top-p is 0.0"),
-    ("output-tokens-top-k-top-p", ([0], -1.0, 1, 0.5), "temperature is -1.0"),
-    ("output-distributions", ([0], 1.0, 0), "top-k is 0"),
-    ("output-distributions", ([0], NOT_A_NUMBER, None), "temperature is nan"),
-]
-
-
-@pytest.mark.parametrize("function, arguments, reason", BAD_SETTERS)
-async def test_a_bad_argument_is_a_fault_that_names_it_and_changes_nothing(
-    function: str, arguments: tuple[Any, ...], reason: str
-) -> None:
-    guest = await _describing()
-    held = guest.host.held.bytes_held
-    with pytest.raises(GuestFault, match=f"^{function}: .*{reason}"):
-        guest.set(function, *arguments)
-    assert guest.host.held.bytes_held == held
-    draft = await guest.draft()
-    assert (draft.tokens, draft.outputs, draft.embed_outputs) == ((0, 1), (), ())
-
-
-BAD_PASSES: list[tuple[str, tuple[Any, ...], str]] = [
-    ("kv-cache", ([], 4), "no KV pages"),
-    ("kv-cache", ([0, 1, 0], 4), "repeated entry of kv-page-ptrs is 0"),
-    ("kv-cache", ([0], 0), "last-kv-page-len is 0; allowed: 1 to 4"),
-    ("kv-cache", ([0], 5), "last-kv-page-len is 5; allowed: 1 to 4"),
-    ("kv-cache", ([0], 2**32 - 1), "last-kv-page-len is 4294967295"),
-    ("kv-cache", ([0], 1), "hold 1 tokens, but the pass has 2 inputs"),
-    ("attention-mask", ([],), "rows of the mask is 0; allowed: 2"),
-    ("attention-mask", ([[11]],), "rows of the mask is 1; allowed: 2"),
-    ("attention-mask", ([[11], [12], [13]],), "rows of the mask is 3; allowed: 2"),
-    ("attention-mask", ([[11], [11]],), "mask of row 1 covers 11 slots; .* are 12"),
-    ("attention-mask", ([[11], []],), "mask of row 1 covers 0 slots"),
-    ("attention-mask", ([[0, 11], [12]],), "mask of row 0 attends to nothing"),
-    ("output-tokens", ([2], 0.0), "an index of an output is 2; allowed: 0 to 1"),
-    ("output-tokens", ([0, 2**32 - 1], 0.0), "an index of an output is 4294967295"),
-    ("output-distributions", ([2], 1.0, 3), "an index of an output is 2"),
-    ("output-embeddings", ([0], [2]), "an index of an output is 2"),
-]
-
-
-@pytest.mark.parametrize("function, arguments, reason", BAD_PASSES)
-async def test_a_pass_that_does_not_fit_together_is_refused_whole(
-    function: str, arguments: tuple[Any, ...], reason: str
-) -> None:
-    guest = await _describing()
-    guest.set(function, *arguments)
-    with pytest.raises(GuestFault, match=f"forward-pass.execute: .*{reason}"):
-        await guest.execute()
-    assert guest.handle.drafts == []
-
-
-@pytest.mark.parametrize(
-    "limits, function, arguments, name",
-    [
-        (Limits(pass_rows_max=3), "input-tokens", ([1, 2], [1, 2]), "pass_rows_max"),
-        (Limits(pass_rows_max=3), "input-embeddings", ([1, 2], [1, 2]), "pass_rows_max"),
-        (Limits(pass_outputs_max=1), "output-tokens", ([0, 1], 0.0), "pass_outputs_max"),
-        (Limits(pass_outputs_max=1), "output-embeddings", ([0, 1], [0, 1]), "pass_outputs_max"),
-        (Limits(mask_runs_max=4), "attention-mask", ([[11], [1, 10, 1]],), "mask_runs_max"),
-    ],
-)
-async def test_the_sizes_of_a_pass_are_bounded_by_name(
-    limits: Limits, function: str, arguments: tuple[Any, ...], name: str
-) -> None:
-    guest = await _describing(limits=limits)
-    with pytest.raises(GuestFault, match=rf"^{function}: .*\({name}\)"):
-        guest.set(function, *arguments)
-
-
-async def test_a_page_that_is_not_the_guests_is_refused_and_the_pass_stays_as_it_was() -> None:
-    guest = await _describing()
-    guest.set("kv-cache", [99], 4)
-    with pytest.raises(GuestFault, match="99"):
-        await guest.execute()
-    guest.set("kv-cache", guest.pages, 4)
-    assert (await guest.draft()).tokens == (0, 1)
-
-
-async def test_a_pass_that_exactly_fills_its_pages_is_accepted() -> None:
-    guest = await _describing(rows=12)
-    assert len((await guest.draft()).tokens) == 12
 
 
 # The answer
 
 
 async def test_a_pass_with_no_output_runs_and_has_no_result() -> None:
-    guest = await _describing()
+    guest = await describing_guest()
     guest.set("output-embeddings", [0], [1])
     guest.set("output-tokens", [], 0.0)
     assert await guest.execute() is None
@@ -322,7 +171,7 @@ async def test_a_pass_with_no_output_runs_and_has_no_result() -> None:
 
 
 async def test_tokens_are_none_until_ready_then_given_once() -> None:
-    guest = await _describing()
+    guest = await describing_guest()
     guest.set("output-tokens", [1], 0.0)
     answer = await guest.execute()
     get = FORWARD + "[method]forward-pass-result.get-tokens"
@@ -333,7 +182,7 @@ async def test_tokens_are_none_until_ready_then_given_once() -> None:
 
 
 async def test_distributions_are_none_until_ready_then_given_once() -> None:
-    guest = await _describing()
+    guest = await describing_guest()
     guest.set("output-distributions", [1], 1.0, 2)
     answer = await guest.execute()
     get = FORWARD + "[method]forward-pass-result.get-distributions"
@@ -344,7 +193,7 @@ async def test_distributions_are_none_until_ready_then_given_once() -> None:
 
 
 async def test_the_pollable_of_a_result_is_ready_when_the_pass_settled() -> None:
-    guest = await _describing()
+    guest = await describing_guest()
     guest.set("output-tokens", [1], 0.0)
     answer = await guest.execute()
     pollable = call(guest.host, FORWARD + "[method]forward-pass-result.pollable", answer)
@@ -356,7 +205,7 @@ async def test_the_pollable_of_a_result_is_ready_when_the_pass_settled() -> None
 
 @pytest.mark.parametrize("get", ["get-tokens", "get-distributions"])
 async def test_a_refused_pass_is_ready_and_raises_its_refusal(get: str) -> None:
-    guest = await _describing()
+    guest = await describing_guest()
     guest.set("output-tokens", [1], 0.0)
     answer = await guest.execute()
     guest.handle.passes[0].refuse(WorkerLost("it died"))
@@ -367,7 +216,7 @@ async def test_a_refused_pass_is_ready_and_raises_its_refusal(get: str) -> None:
 
 
 async def test_a_refused_pass_that_nobody_asked_about_ends_the_next_execute() -> None:
-    guest = await _describing()
+    guest = await describing_guest()
     await guest.execute()
     guest.handle.passes[0].refuse(PassFailed("bad page"))
     guest.set("input-tokens", [1], [1])
@@ -377,7 +226,7 @@ async def test_a_refused_pass_that_nobody_asked_about_ends_the_next_execute() ->
 
 
 async def test_a_barrier_that_told_of_the_failure_makes_a_new_start() -> None:
-    guest = await _describing()
+    guest = await describing_guest()
     await guest.execute()
     barrier = await call(guest.host, "core/common#[method]queue.synchronize", guest.queue)
     guest.handle.passes[0].refuse(PassFailed("bad page"))
@@ -391,7 +240,7 @@ async def test_a_barrier_that_told_of_the_failure_makes_a_new_start() -> None:
 
 
 async def test_a_dropped_result_gives_back_what_it_held() -> None:
-    guest = await _describing()
+    guest = await describing_guest()
     guest.set("output-distributions", [0, 1], 1.0, 16)
     answer = await guest.execute()
     assert guest.host.held.bytes_held > 0

@@ -31,7 +31,7 @@ from pie_trio.outlet import OutputBuffer
 from pie_trio.services.kvs import KeyValueStore
 from pie_trio.services.tokenizer import Tokenizer
 from pie_trio.services.topics import TopicBoard
-from pie_trio.wasm.host.interfaces import inferlet_interfaces
+from pie_trio.wasm.host.interfaces import host_interfaces
 from pie_trio.wasm.host.resources import Queue
 from pie_trio.wasm.host.state import InstanceHost
 from pie_trio.wasm.wasi.state import WasiState
@@ -135,7 +135,7 @@ class MemoryQueue:
 class World:
     """What the instances of one engine share, and a host for each instance that is asked for."""
 
-    limits: Limits = Limits()
+    limits: Limits = attrs.field(factory=Limits)
     models: dict[str, ModelHandle] = attrs.field(factory=lambda: {"small": MemoryModel()})
     topics: TopicBoard = attrs.field(init=False)
     kvs: KeyValueStore = attrs.field(init=False)
@@ -187,7 +187,20 @@ def _silent_wasi() -> WasiState:
 def call(host: InstanceHost, function: str, *arguments: Any) -> Any:
     """Calls `interface#function` as the linker does; a coroutine is the caller's to await."""
     interface, name = function.split("#")
-    return inferlet_interfaces()[f"inferlet:{interface}"][name](host, *arguments)
+    package = "" if interface.startswith("wasi:") else "inferlet:"
+    return host_interfaces()[package + interface][name](host, *arguments)
+
+
+def inbox_of(host: InstanceHost) -> InstanceInbox:
+    """The inbox as its clients see it."""
+    assert isinstance(host.inbox, InstanceInbox), "the world's inboxes are the real ones"
+    return host.inbox
+
+
+def outlet_of(host: InstanceHost) -> OutputBuffer:
+    """The output as its reader sees it."""
+    assert isinstance(host.outlet, OutputBuffer), "the world's outlets are the real ones"
+    return host.outlet
 
 
 def open_queue(host: InstanceHost) -> tuple[Queue, MemoryQueue]:

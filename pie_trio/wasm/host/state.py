@@ -88,6 +88,7 @@ class InstanceHost:
 
     def __attrs_post_init__(self) -> None:
         self.held = HeldMemory(self.limits.guest_held_bytes)
+        self.wasi = attrs.evolve(self.wasi, waits_on=self.waits_on)
 
     @property
     def client_waiting(self) -> bool:

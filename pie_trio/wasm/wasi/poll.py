@@ -105,15 +105,23 @@ def _is_ready(_host: Any, pollable: Pollable) -> bool:
     return pollable.ready()
 
 
-async def _block(_host: Any, pollable: Pollable) -> None:
-    if not pollable.ready():
-        await pollable.wait()
+async def _block(host: Any, pollable: Pollable) -> None:
+    await _wait(host, (pollable,))
 
 
-async def _poll(_host: Any, pollables: Sequence[Pollable]) -> list[int]:
+async def _poll(host: Any, pollables: Sequence[Pollable]) -> list[int]:
     if not pollables:
         raise GuestFault("wasi:io/poll#poll: an empty list would wait for ever")
-    return await wait_for_any(pollables)
+    return await _wait(host, pollables)
+
+
+async def _wait(host: Any, pollables: Sequence[Pollable]) -> list[int]:
+    """Waits while whoever asks can see for what."""
+    host.wasi.waits_on(pollables)
+    try:
+        return await wait_for_any(pollables)
+    finally:
+        host.wasi.waits_on(())
 
 
 POLL: Final[Mapping[str, Any]] = {

@@ -6,7 +6,7 @@ there like any other task.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
 import attrs
@@ -14,6 +14,10 @@ import attrs
 from pie_trio.config import Limits
 
 Sink = Callable[[bytes], Awaitable[None]]
+
+
+def _nobody_asks(_pollables: Sequence[object]) -> None:
+    """The default of `waits_on`."""
 
 
 @attrs.frozen(eq=False)
@@ -25,3 +29,5 @@ class WasiState:
     random: Random
     wall: Callable[[], float]  # seconds since 1970
     limits: Limits = attrs.field(factory=Limits)
+    # Told what the guest is about to wait for, and with nothing when it goes on.
+    waits_on: Callable[[Sequence[object]], None] = _nobody_asks
