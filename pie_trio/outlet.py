@@ -144,7 +144,12 @@ class OutputReader:
             await self._buffer._changed.wait()
 
     def acknowledge(self, count: int = 1) -> None:
-        """The oldest `count` events handed out have left; the terminal needs no acknowledging."""
+        """The oldest `count` events handed out have left; the terminal needs no acknowledging.
+
+        After `detach` it changes nothing: the events belong to the next reader.
+        """
+        if self._detached:
+            return
         assert count <= self._shown, "only what was handed out can be acknowledged"
         self._shown -= count
         self._buffer._acknowledge(count)

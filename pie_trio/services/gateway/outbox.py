@@ -1,0 +1,80 @@
+"""What waits to be written to one client: a queue of frames, bounded in bytes.
+
+It owns frames that nobody has written yet. Full, it makes those wait who want to tell this client
+something, in order, and nobody else. Whoever put a frame in learns when it has left; when the
+connection dies first, nobody is told, so that nothing counts as delivered that was not.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import attrs
+import trio
+
+
+def _nobody() -> None:
+    """Nobody asks whether this frame has left."""
+
+
+@attrs.frozen
+class Parcel:
+    """A frame, and whom to tell when it has left."""
+
+    frame: bytes
+    left: Callable[[], None]
+    is_reply: bool
+
+
+class Outbox:
+    """Many put, one takes."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._parcels: deque[Parcel] = deque()
+        self._bytes = 0
+        self._unwritten = 0  # parcels waiting here or taken and not written yet
+        self._turn = trio.StrictFIFOLock()
+        self._changed = trio.Event()
+
+    async def put(
+        self, frame: bytes, left: Callable[[], None] = _nobody, *, is_reply: bool = False
+    ) -> None:
+        """Cancelled: the frame was not put in."""
+        async with self._turn:
+            while self._parcels and self._bytes + len(frame) > self._bytes_max:
+                await self._changed.wait()
+            self._parcels.append(Parcel(frame, left, is_reply))
+            self._bytes += len(frame)
+            self._unwritten += 1
+            self._announce()
+
+    async def take(self) -> list[Parcel]:
+        """All that is there, waiting for the first; `written` must follow."""
+        while not self._parcels:
+            await self._changed.wait()
+        parcels = list(self._parcels)
+        self._parcels.clear()
+        self._bytes = 0
+        self._announce()
+        return parcels
+
+    def written(self, parcels: list[Parcel]) -> None:
+        self._unwritten -= len(parcels)
+        for parcel in parcels:
+            parcel.left()
+        self._announce()
+
+    async def wait_for_reply(self) -> None:
+        """Until a reply waits here: events can be late by a little, answers should not be."""
+        while not any(parcel.is_reply for parcel in self._parcels):
+            await self._changed.wait()
+
+    async def wait_until_written(self) -> None:
+        while self._unwritten:
+            await self._changed.wait()
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
