@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 
 import attrs
 
 from gpu_worker.wire import OutputRow
-from pie_trio.mailbox import Reply
+
+if TYPE_CHECKING:  # pure services import this module, and reach Trio by no chain of imports
+    from pie_trio.mailbox import Reply
 
 InstanceId = NewType("InstanceId", str)  # what clients see: a UUID
 PageId = NewType("PageId", int)  # a slot of the worker; guests never see it
