@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import IntEnum
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import attrs
@@ -25,6 +26,7 @@ from pie_trio.wasm.settings import fingerprint
 from pie_trio.wasm.ticker import EpochSlices, Slicing
 from pie_trio.wasm.wasi import wasi_interfaces
 from pie_trio.wasm.wasi.poll import EventPollable
+from pie_trio.wasm.wasi.state import WasiState
 
 HERE = Path(__file__).parent
 MEMORY_BYTES = 64 * 1024 * 1024
@@ -70,6 +72,10 @@ class Thing:
         self.probe.closed.append(self.number)
 
 
+async def _swallow(_data: bytes) -> None:
+    """A sink that keeps nothing."""
+
+
 @attrs.define(eq=False)
 class Probe:
     """The probe's host: what it shall do, and what it told."""
@@ -85,6 +91,7 @@ class Probe:
     parks: list[str] = attrs.field(factory=list)
     events: list[EventPollable] = attrs.field(factory=list)
     wait_seconds: float | None = None  # None: for ever
+    wasi: WasiState = attrs.field(factory=lambda: WasiState(_swallow, _swallow, Random(1), float))
 
     def event(self, number: int) -> EventPollable:
         while len(self.events) <= number:
@@ -152,6 +159,7 @@ class World:
 
     sandbox: Sandbox
     program: Program
+    artifact: Path
 
     @asynccontextmanager
     async def open(self, probe: Probe, memory_bytes: int = MEMORY_BYTES) -> AsyncIterator[Guest]:
@@ -187,4 +195,4 @@ async def open_world(
     text = (HERE / "probe.wat").read_text()
     artifact = compiled(directory, text, slicing)
     async with open_sandbox(limits or Limits(), slicing=slicing) as sandbox:
-        yield World(sandbox, sandbox.load(artifact, probe_interfaces()))
+        yield World(sandbox, sandbox.load(artifact, probe_interfaces()), artifact)
