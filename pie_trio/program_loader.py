@@ -13,7 +13,7 @@ import attrs
 
 from pie_trio.config import Limits
 from pie_trio.home import Home
-from pie_trio.services.guest_build import ensure_interpreter
+from pie_trio.interpreter import ensure_interpreter
 from pie_trio.services.program_store import ProgramRecord
 from pie_trio.wasm.compile import Compiler
 from pie_trio.wasm.guest import Program, Sandbox

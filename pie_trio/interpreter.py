@@ -1,0 +1,47 @@
+"""The interpreter component that all Python programs share: built once, on first use.
+
+The build takes half a minute in a process of its own and appears in the cache by one rename, under
+a hash of everything that goes into it. Cancelled: the process is dead and nothing is left.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from pie_trio.errors import BadProgram
+from pie_trio.services.guest_build.python_component import (
+    build_python_component,
+    interpreter_identity,
+)
+
+
+async def ensure_interpreter(cache: Path, say: Callable[[str], None]) -> Path:
+    """The component's file. Raises `BadProgram` when it cannot be built."""
+    component = cache / f"{interpreter_identity()}.wasm"
+    if component.exists():
+        return component
+    say("building the Python interpreter for inferlets (once, about half a minute)")
+    with tempfile.TemporaryDirectory(prefix="unfinished-", dir=cache) as room:
+        output = Path(room, "interpreter.wasm")
+        result = await trio.run_process(
+            [sys.executable, "-m", __name__, str(output)],
+            stdin=subprocess.DEVNULL,
+            capture_stderr=True,
+            check=False,
+        )
+        if result.returncode != 0:
+            lines = result.stderr.decode(errors="replace").strip().splitlines()
+            raise BadProgram(f"the Python interpreter cannot be built: {lines[-1:]}")
+        output.replace(component)
+    say("built the Python interpreter")
+    return component
+
+
+if __name__ == "__main__":
+    build_python_component(Path(sys.argv[1]))
