@@ -21,7 +21,7 @@ class Limits:
     instances_max: int = 1024
     memory_guest_bytes: int = 256 * MIB
     resources_per_guest: int = 16_384  # live host resources one guest may hold
-    host_call_bytes: int = 16 * MIB  # what one host call may carry in
+    host_call_bytes: int = 128 * MIB  # host memory for one call's values; a list element takes 32
     slice_seconds: float = 0.001  # CPU slice of a guest before others get their turn
     async_stack_bytes: int = 8 * MIB  # native stack of one fiber
     guest_table_elements: int = 50_000  # of each table
@@ -77,6 +77,7 @@ class Limits:
     requests_per_client: int = 2048  # being answered at the same time
     requests_bytes: int = 64 * MIB  # of those requests
     file_hold_seconds: float = 0.15  # official clients lose a file that comes with the first reply
+    client_events_bytes: int = 16 * MIB  # unread output of one instance, at our own client
     close_seconds: float = 1.0  # closing handshake with a client
     reply_bytes: int = 1 * MIB - 1024  # official clients read at most 1 MiB a message
     program_name_length: int = 64

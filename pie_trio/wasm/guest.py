@@ -24,7 +24,7 @@ from wasmtime.component import Component
 from pie_trio.config import Limits
 from pie_trio.errors import GuestFault
 from pie_trio.wasm import abi
-from pie_trio.wasm.codec import Codec, Err, codec_for
+from pie_trio.wasm.codec import Err, codec_for
 from pie_trio.wasm.faults import GuestExit, reason_of
 from pie_trio.wasm.fiber import Fiber, Turns
 from pie_trio.wasm.linker import Border, Borders, HostInterfaces, Linker, link
@@ -32,6 +32,7 @@ from pie_trio.wasm.resources import HandleTable
 from pie_trio.wasm.settings import new_engine
 from pie_trio.wasm.signatures import find_run
 from pie_trio.wasm.ticker import EpochSlices, FuelSlices, Slicing, open_ticker
+from pie_trio.wasm.values import Codec
 
 FUEL_MAX: Final = 2**63  # counted only to cut it into slices
 

@@ -21,9 +21,10 @@ from wasmtime.component import Component
 
 from pie_trio.errors import BadProgram
 from pie_trio.wasm import abi
-from pie_trio.wasm.codec import Lift, Lower, codec_for
+from pie_trio.wasm.codec import codec_for
 from pie_trio.wasm.resources import HandleTable
 from pie_trio.wasm.signatures import check_signature, read_contract, signature
+from pie_trio.wasm.values import Lift, Lower
 
 # f(host, *arguments). A plain function runs inline on the fiber; an `async def` runs in the
 # instance's own task and may await anything.

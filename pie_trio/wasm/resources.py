@@ -55,7 +55,7 @@ class HandleTable:
         """Refuse the call before anything is copied, if it carries too much."""
         self.allowance -= size
         if self.allowance < 0:
-            raise GuestFault(f"one host call carries more than {self.call_bytes} bytes")
+            raise GuestFault(f"the values of one host call take more than {self.call_bytes} bytes")
 
     def close(self) -> None:
         """The guest is gone: close what it left behind, the youngest first."""

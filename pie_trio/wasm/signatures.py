@@ -1,9 +1,9 @@
 """Which functions a program may import and must export, by their exact types.
 
 A component brings the types of its imports along, and wasmtime takes a dynamic host function for
-any of them. Host functions trust the types of the contract, so a program whose types differ is refused
-before it runs, with both signatures. `signatures.txt` is the contract as text, one function a line;
-a test derives it anew from the WIT.
+any of them. Host functions trust the types of the contract, so a program whose types differ is
+refused before it runs, with both signatures. `signatures.txt` is the contract as text, one function
+a line; a test derives it anew from the WIT.
 """
 
 from __future__ import annotations

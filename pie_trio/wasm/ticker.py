@@ -46,14 +46,14 @@ class Ticker:
     engine_address: int
     seconds: float
     running: bool = False
-    _asleep: bool = False
+    asleep: bool = False  # waiting for the next `start`
     _closing: bool = False
     _wake: threading.Event = attrs.field(factory=threading.Event)
 
     def start(self) -> None:
         """A guest begins to run."""
         self.running = True
-        if self._asleep:
+        if self.asleep:
             self._wake.set()
 
     def stop(self) -> None:
@@ -66,7 +66,7 @@ class Ticker:
         self._wake.set()
 
     def tick(self) -> None:
-        """The thread's loop. Setting `_asleep` before the last look leaves no gap for `start`."""
+        """The thread's loop. Setting `asleep` before the last look leaves no gap for `start`."""
         idle = 0
         while not self._closing:
             if self.running:
@@ -79,10 +79,10 @@ class Ticker:
 
     def _sleep_until_started(self) -> None:
         self._wake.clear()
-        self._asleep = True
+        self.asleep = True
         if not self.running and not self._closing:
             self._wake.wait()
-        self._asleep = False
+        self.asleep = False
 
 
 @contextmanager

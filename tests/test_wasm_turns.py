@@ -1,0 +1,161 @@
+"""Who runs when: busy guests share, waiting guests keep their pace, counted slices repeat."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import trio
+from trio._core import _run as trio_run
+from trio.testing import MockClock
+
+from pie_trio.wasm import abi
+from pie_trio.wasm.settings import new_engine
+from pie_trio.wasm.ticker import EpochSlices, FuelSlices, Ticker, open_ticker
+from tests.guests import Deed, Probe, World, open_world
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("artifacts")
+
+
+async def _latencies(seconds: float) -> list[float]:
+    """How late a one-millisecond sleep is, again and again."""
+    late = []
+    end = trio.current_time() + seconds
+    while (began := time.perf_counter()) and trio.current_time() < end:
+        await trio.sleep(0.001)
+        late.append(time.perf_counter() - began - 0.001)
+    return late
+
+
+@pytest.mark.parametrize("deed", [Deed.SPIN, Deed.SOON_FOR_EVER, Deed.POLL_UNTIL_READY])
+@pytest.mark.parametrize("count", [1, 20])
+async def test_busy_guests_hold_up_the_event_loop_for_a_slice_at_most(
+    artifacts: Path, deed: Deed, count: int
+) -> None:
+    """A slice is about 1 ms. The median is bounded, not the maximum: the machine is shared."""
+    async with open_world(artifacts) as world, trio.open_nursery() as nursery:
+        for _ in range(count):
+            nursery.start_soon(world.run, Probe(deed))
+        await trio.sleep(0.05)
+        late = await _latencies(0.3)
+        nursery.cancel_scope.cancel()
+
+    assert statistics.median(late) < 0.01
+
+
+async def test_a_guest_that_mostly_waits_keeps_its_pace_beside_a_spinning_one(
+    artifacts: Path,
+) -> None:
+    async with open_world(artifacts) as world:
+        alone = await _waits_done(world, 0.3)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.run, Probe(Deed.SPIN))
+            beside = await _waits_done(world, 0.3)
+            nursery.cancel_scope.cancel()
+
+    assert beside > alone / 3
+
+
+async def _waits_done(world: World, seconds: float) -> int:
+    probe = Probe(Deed.WAIT_TIMES, amount=1_000_000, wait_seconds=0.002)
+    with trio.move_on_after(seconds):
+        await world.run(probe)
+    return len(probe.reports)
+
+
+async def test_busy_guests_get_equal_shares(artifacts: Path) -> None:
+    probes = [Probe(Deed.SOON_FOR_EVER) for _ in range(4)]
+    async with open_world(artifacts) as world, trio.open_nursery() as nursery:
+        for probe in probes:
+            nursery.start_soon(world.run, probe)
+        await trio.sleep(0.5)
+        nursery.cancel_scope.cancel()
+
+    counts = [probe.soon_calls for probe in probes]
+    assert min(counts) > max(counts) / 3
+
+
+async def _trace(world: World) -> list[str]:
+    """In which order two busy guests and a bystander get their turns."""
+    trace: list[str] = []
+
+    async def run(name: str, amount: int) -> None:
+        await world.run(Probe(Deed.COUNT, amount=amount))
+        trace.append(name)
+
+    async def watch() -> None:
+        while len(trace) < 2 or not {"short", "long"} <= set(trace):
+            await trio.lowlevel.checkpoint()
+            trace.append("turn")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        nursery.start_soon(run, "short", 500_000)
+        nursery.start_soon(run, "long", 1_000_000)
+    return trace
+
+
+async def test_counted_slices_give_the_same_trace_in_every_run(
+    artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trio's own order is fixed too, as the simulation harness does it."""
+    monkeypatch.setattr(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
+    traces = []
+    async with open_world(artifacts, slicing=FuelSlices(instructions=100_000)) as world:
+        for _ in range(3):
+            trio_run._r.seed(7)
+            traces.append(await _trace(world))
+
+    assert len(traces[0]) > 10
+    assert traces[0] == traces[1] == traces[2]
+
+
+async def test_a_guest_that_calls_busily_leaves_gaps_with_counted_slices(artifacts: Path) -> None:
+    async with open_world(artifacts, slicing=FuelSlices()) as world:
+        with trio.move_on_after(0.05) as scope:
+            await world.run(Probe(Deed.SOON_FOR_EVER))
+
+    assert scope.cancelled_caught
+
+
+async def test_a_guests_wait_takes_virtual_time_only(
+    artifacts: Path, autojump_clock: MockClock
+) -> None:
+    began = time.perf_counter()
+    async with open_world(artifacts, slicing=FuelSlices()) as world:
+        await world.run(Probe(Deed.WAIT_TIMES, amount=3, wait_seconds=1000))
+
+    assert trio.current_time() == pytest.approx(3000)
+    assert time.perf_counter() - began < 30
+
+
+def _sleeps_soon(ticker: Ticker) -> bool:
+    end = time.monotonic() + 5
+    while not ticker.asleep and time.monotonic() < end:
+        time.sleep(0.005)
+    return ticker.asleep
+
+
+def test_the_ticker_sleeps_while_no_guest_runs_and_wakes_for_the_next() -> None:
+    slicing = EpochSlices()
+    engine = new_engine(slicing, stack_bytes=2**21)
+    with open_ticker(abi.address(engine), slicing) as ticker:
+        assert ticker is not None
+        assert _sleeps_soon(ticker)
+        ticker.start()
+        ticker.stop()
+        assert _sleeps_soon(ticker)
+    engine.close()
+
+
+def test_no_ticker_runs_with_counted_slices() -> None:
+    before = threading.active_count()
+    with open_ticker(0, FuelSlices()) as ticker:
+        assert ticker is None
+        assert threading.active_count() == before
