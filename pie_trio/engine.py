@@ -31,7 +31,12 @@ from pie_trio.program_loader import LoadedProgram, ProgramLoader
 from pie_trio.served_model import Resident, ServedModel
 from pie_trio.services.chat_template import ChatTemplate
 from pie_trio.services.kvs import KeyValueStore
-from pie_trio.services.model_store import ModelStore, StoredModel
+from pie_trio.services.model_store import (
+    DEFAULT_MODEL,
+    ModelStore,
+    StoredModel,
+    pretend_model,
+)
 from pie_trio.services.program_store import ProgramRecord, ProgramStore
 from pie_trio.services.tokenizer import Tokenizer
 from pie_trio.services.topics import TopicBoard
@@ -264,5 +269,19 @@ def _models(
 
 def _stored_model(store: ModelStore, wanted: ModelSettings, say: Progress) -> StoredModel:
     if wanted.pretend:
-        return store.open_pretend(wanted.name)
-    return store.open_or_convert(wanted.name, say)
+        return pretend_model()
+    if wanted.name == DEFAULT_MODEL:
+        return store.ensure_default(_by_stage(say))
+    return store.open(wanted.name)
+
+
+def _by_stage(say: Progress) -> Callable[[str, int, int], None]:
+    """One line a stage of a conversion."""
+    stages: list[str] = []
+
+    def note(stage: str, _done: int, _total: int) -> None:
+        if stage not in stages:
+            stages.append(stage)
+            say(f"converting the default model: {stage}")
+
+    return note

@@ -6,6 +6,7 @@ a hash of everything that goes into it. Cancelled: the process is dead and nothi
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -38,7 +39,7 @@ async def ensure_interpreter(cache: Path, say: Callable[[str], None]) -> Path:
         if result.returncode != 0:
             lines = result.stderr.decode(errors="replace").strip().splitlines()
             raise BadProgram(f"the Python interpreter cannot be built: {lines[-1:]}")
-        output.replace(component)
+        os.replace(output, component)  # noqa: PTH105: a rename does not block
     say("built the Python interpreter")
     return component
 
