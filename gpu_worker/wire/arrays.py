@@ -108,7 +108,7 @@ class BatchArrays:
             pages=tuple(self.pages[_part(self.page_indptr, index)].tolist()),
             last_page_length=int(self.last_page_lengths[index]),
             mask=self._mask(rows) if self.masked[index] else None,
-            outputs=tuple(self._output(i) for i in _range(self.output_indptr, index)),
+            outputs=tuple(self.output(i) for i in _range(self.output_indptr, index)),
             embed_outputs=tuple(
                 zip(
                     self.embed_rows[embeds].tolist(), self.embed_slots[embeds].tolist(), strict=True
@@ -123,7 +123,7 @@ class BatchArrays:
             for row in range(rows.start, rows.stop)
         )
 
-    def _output(self, index: int) -> OutputRow:
+    def output(self, index: int) -> OutputRow:
         return OutputRow(
             row=int(self.output_rows[index]),
             kind=SamplerKind(int(self.output_kinds[index])),

@@ -1,0 +1,1 @@
+"""Decoders, written by hand, driven by a model's `config.json`."""
