@@ -6,7 +6,7 @@ It must never keep a wide copy of a tensor that has been packed.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import safe_open
@@ -18,7 +18,7 @@ class Weights:
     """The tensors of one model by name."""
 
     def __init__(self, directory: Path) -> None:
-        self._file: Any = safe_open(directory / FILE, framework="pt")
+        self._file = cast(Any, safe_open(directory / FILE, framework="pt"))
         self.names = frozenset(self._file.keys())
 
     def stored(self, name: str) -> torch.Tensor:
