@@ -13,6 +13,7 @@ import typer
 
 from pie_trio.cli.exit_codes import Missing
 from pie_trio.cli.output import Output
+from pie_trio.cli.progress import open_steps
 from pie_trio.services.guest_build.inferlet import build_inferlet
 
 
@@ -26,5 +27,5 @@ def build(
     """
     if not folder.is_dir():
         raise Missing(f"{folder} is not a folder")
-    with Output.of_process().progress() as say:
-        build_inferlet(folder, output, say)
+    with open_steps(Output.of_process()) as steps:
+        build_inferlet(folder, output, steps.say)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import IntEnum
 
-from pie_trio.errors import BadConfig, BadModel, BadProgram, ClientGone, PieError
+from pie_trio.client import RequestRefused, ServerGone
+from pie_trio.errors import BadConfig, BadModel, BadProgram, PieError
 
 
 class ExitCode(IntEnum):
@@ -17,7 +18,7 @@ class ExitCode(IntEnum):
     INSTANCE_FAILED = 1  # the program trapped, was refused something, or its worker died
     USAGE = 2  # wrong arguments or a wrong configuration
     UNREACHABLE = 3  # no server there, or it refused the connection or the request
-    MISSING = 4  # no such program or model, or not one that can be served
+    MISSING = 4  # no such program or model here, or not one that can be served
     BUG = 70
     INTERRUPTED = 130  # Ctrl-C
 
@@ -38,7 +39,8 @@ CODES: tuple[tuple[type[PieError], ExitCode], ...] = (
     (Usage, ExitCode.USAGE),
     (BadConfig, ExitCode.USAGE),
     (Unreachable, ExitCode.UNREACHABLE),
-    (ClientGone, ExitCode.UNREACHABLE),
+    (ServerGone, ExitCode.UNREACHABLE),
+    (RequestRefused, ExitCode.UNREACHABLE),
     (Missing, ExitCode.MISSING),
     (BadModel, ExitCode.MISSING),
     (BadProgram, ExitCode.MISSING),

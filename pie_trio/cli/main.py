@@ -14,9 +14,12 @@ from typing import Annotated, NoReturn
 import typer
 
 from pie_trio import __version__
-from pie_trio.cli import config_verbs
+from pie_trio.cli import client_verbs, config_verbs, model_verbs
+from pie_trio.cli.build import build
 from pie_trio.cli.exit_codes import ExitCode, code_of, refusal_in
 from pie_trio.cli.output import Output
+from pie_trio.cli.run_verb import run as run_program
+from pie_trio.cli.serve import serve
 
 EPILOG = """\
 Exit codes: 0 done · 1 the instance ended with an error · 2 wrong usage or configuration ·
@@ -31,6 +34,15 @@ app = typer.Typer(
     help="Serve programs, not prompts: WebAssembly inferlets that control a language model.",
     epilog=EPILOG,
 )
+app.command("run", no_args_is_help=True)(run_program)
+app.command("serve")(serve)
+app.command("submit", no_args_is_help=True)(client_verbs.submit)
+app.command("list")(client_verbs.list_instances)
+app.command("attach", no_args_is_help=True)(client_verbs.attach)
+app.command("abort", no_args_is_help=True)(client_verbs.abort)
+app.command("ping")(client_verbs.ping)
+app.command("build", no_args_is_help=True)(build)
+app.add_typer(model_verbs.app, name="model")
 app.add_typer(config_verbs.app, name="config")
 
 

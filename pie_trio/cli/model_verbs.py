@@ -9,11 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import attrs
 import typer
 
 from pie_trio.cli.output import Output
+from pie_trio.cli.progress import open_steps
 from pie_trio.home import Home
 from pie_trio.services.model_store import ModelStore
+from pie_trio.settings_file import to_toml
 
 app = typer.Typer(no_args_is_help=True, help="List, add, show and remove models.")
 
@@ -32,14 +35,16 @@ def list_models() -> None:
     """
     output = Output.of_process()
     for model in _store().list():
-        output.line(f"{model.facts.name}\t{model.facts.description}")
+        output.line(f"{model.name}\t{model.description}")
 
 
 @app.command()
 def add(
     path: Annotated[
         Path | None,
-        typer.Argument(help="A Hugging Face folder of the Llama family; left out: the default."),
+        typer.Argument(
+            help="A Hugging Face folder of the Llama family, or a .gguf; left out: the default."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Under this name.")] = None,
 ) -> None:
@@ -48,10 +53,13 @@ def add(
     Example: pie-trio model add ./my-llama --name mine
     """
     output = Output.of_process()
-    with output.progress() as say:
-        store = _store()
-        model = store.ensure_default(say) if path is None else store.add(path, name, say)
-    output.line(f"{model.facts.name}\t{model.path}")
+    store = _store()
+    with open_steps(output) as steps:
+        if path is None:
+            added = store.ensure_default(steps.count).facts.name
+        else:
+            added = store.add(path, name, steps.count)
+    output.line(added)
 
 
 @app.command()
@@ -64,8 +72,8 @@ def show(
     Example: pie-trio model show smollm2-135m --verify
     """
     output = Output.of_process()
-    for key, value in _store().show(name, verify=verify).items():
-        output.line(f"{key} = {value}")
+    for key, value in attrs.asdict(_store().show(name, verify=verify)).items():
+        output.line(f"{key} = {to_toml(value)}")
 
 
 @app.command()

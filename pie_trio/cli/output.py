@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TextIO
 
 import attrs
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
 
@@ -65,49 +61,8 @@ class Output:
     def complain(self, text: str) -> None:
         self.say(f"pie-trio: {text}")
 
-    @contextmanager
-    def progress(self) -> Iterator[Callable[[str], None]]:
-        """Tells what is being done: a moving bar on a terminal, a line for each step elsewhere."""
-        if not self.stderr.isatty():
-            yield self.say
-            return
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TimeElapsedColumn(),
-        )
-        console = Console(file=self.stderr)
-        with Progress(*columns, console=console, transient=True) as bars:
-            bar = _Bar(bars, self.say)
-            try:
-                yield bar.step
-            finally:
-                bar.is_shown = False
-
     @staticmethod
     def _shown(text: str, stream: TextIO) -> str:
         if not stream.isatty():
             return text
         return CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
-
-
-@attrs.define(eq=False)
-class _Bar:
-    """One bar for whatever is the present step. Steps after its end are plain lines."""
-
-    bars: Progress
-    say: Callable[[str], None]
-    is_shown: bool = True
-    _task: list[TaskID] = attrs.field(factory=list, init=False)
-
-    def step(self, text: str) -> None:
-        if not self.is_shown:
-            self.say(text)
-            return
-        if not self._task:
-            self._task.append(self.bars.add_task(text, total=None))
-        percent = re.search(r"(\d{1,3}) ?%", text)
-        done = int(percent.group(1)) if percent else 0
-        total = 100.0 if percent else None
-        self.bars.reset(self._task[0], description=text, total=total, completed=done)

@@ -19,6 +19,7 @@ from pie_trio.cli.embedded import find_program, open_ports
 from pie_trio.cli.exit_codes import ExitCode
 from pie_trio.cli.options import ConfigOption, Flags, PretendOption, SeedOption, UserOption, resolve
 from pie_trio.cli.output import Output
+from pie_trio.cli.progress import open_steps
 from pie_trio.cli.remote import run_on_server
 from pie_trio.cli.session import Interrupts, leave_with, open_interrupts
 from pie_trio.cli.standard_input import read_lines
@@ -88,8 +89,8 @@ async def run_here(job: Job) -> ExitCode:
 async def _start(job: Job, stack: AsyncExitStack) -> tuple[Engine, Instance]:
     ports = open_ports(job.settings, job.output, "info")
     home = Home.default()
-    with job.output.progress() as say:
-        opening = open_engine(job.settings, ports, home, progress=say)
+    with open_steps(job.output) as steps:
+        opening = open_engine(job.settings, ports, home, progress=steps.say)
         engine = await stack.enter_async_context(opening)
         record = find_program(engine.programs, job.program)
         return engine, await engine.launch(record, job.arguments, user=job.user)

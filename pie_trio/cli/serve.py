@@ -17,13 +17,14 @@ from pie_trio.cli.embedded import open_ports
 from pie_trio.cli.exit_codes import ExitCode, Unreachable
 from pie_trio.cli.options import ConfigOption, Flags, PretendOption, SeedOption, resolve
 from pie_trio.cli.output import Output
+from pie_trio.cli.progress import open_steps
 from pie_trio.cli.session import leave_with, open_interrupts
 from pie_trio.config import Settings
 from pie_trio.engine import Engine, open_engine
 from pie_trio.events import ServerListening, ServerStopping
 from pie_trio.home import Home
 from pie_trio.ports import Ports
-from pie_trio.services.gateway import check_loopback, open_listeners, serve_gateway
+from pie_trio.services.gateway import open_listeners, serve_gateway
 
 HostOption = Annotated[
     str | None, typer.Option("--host", help="Address to listen on; only loopback is served.")
@@ -58,7 +59,6 @@ def serve(
 
 
 async def _serve(settings: Settings, output: Output, least: str) -> ExitCode:
-    check_loopback(settings.host)
     ports = open_ports(settings, output, least)
     with trio.CancelScope() as scope:
         async with open_interrupts(scope.cancel), AsyncExitStack() as stack:
@@ -70,8 +70,8 @@ async def _serve_until_cancelled(
     settings: Settings, ports: Ports, output: Output, stack: AsyncExitStack
 ) -> None:
     listeners = await _listen(settings)
-    with output.progress() as say:
-        opening = open_engine(settings, ports, Home.default(), progress=say)
+    with open_steps(output) as steps:
+        opening = open_engine(settings, ports, Home.default(), progress=steps.say)
         engine = await stack.enter_async_context(opening)
     address = _address(listeners[0])
     output.line(f"pie-trio serves {', '.join(engine.models)} on {address}")
@@ -84,7 +84,7 @@ async def _serve_until_cancelled(
 
 async def _listen(settings: Settings) -> list[trio.SocketListener]:
     try:
-        return await open_listeners(settings.host, settings.port)
+        return await open_listeners(settings.host, settings.port, settings.limits)
     except OSError as error:
         place = f"{settings.host} port {settings.port}"
         raise Unreachable(f"cannot listen on {place}: {error.strerror or error}") from error
