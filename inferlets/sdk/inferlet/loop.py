@@ -115,10 +115,10 @@ class HostLoop(asyncio.AbstractEventLoop):
             self._ready.append(heapq.heappop(self._timers)[2])
 
     def _cancel_the_rest(self) -> None:
-        for task in list(self._tasks):
+        for task in self._tasks:
             task.cancel("the program's main function is over")
-        while self._tasks:
-            self._run_until_done(next(iter(self._tasks)))
+        for task in list(self._tasks):
+            self._run_until_done(task)
 
     def _close_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
         self.create_task(generator.aclose())
