@@ -135,11 +135,11 @@ async def test_a_guests_wait_takes_virtual_time_only(
     assert time.perf_counter() - began < 30
 
 
-def _sleeps_soon(ticker: Ticker) -> bool:
+def _becomes(ticker: Ticker, asleep: bool) -> bool:
     end = time.monotonic() + 5
-    while not ticker.asleep and time.monotonic() < end:
+    while ticker.asleep is not asleep and time.monotonic() < end:
         time.sleep(0.005)
-    return ticker.asleep
+    return ticker.asleep is asleep
 
 
 def test_the_ticker_sleeps_while_no_guest_runs_and_wakes_for_the_next() -> None:
@@ -147,10 +147,11 @@ def test_the_ticker_sleeps_while_no_guest_runs_and_wakes_for_the_next() -> None:
     engine = new_engine(slicing, stack_bytes=2**21)
     with open_ticker(abi.address(engine), slicing) as ticker:
         assert ticker is not None
-        assert _sleeps_soon(ticker)
+        assert _becomes(ticker, asleep=True)
         ticker.start()
+        assert _becomes(ticker, asleep=False)
         ticker.stop()
-        assert _sleeps_soon(ticker)
+        assert _becomes(ticker, asleep=True)
     engine.close()
 
 
