@@ -16,7 +16,7 @@ import attrs
 import msgpack
 
 from pie_trio.errors import BadRequest
-from pie_trio.services.client_messages import NOT_SERVED, ClientMessage, ServerMessage
+from pie_trio.services.client_messages import NOT_SERVED, ClientMessage, Request, ServerMessage
 
 NO_REQUEST = 0  # official clients count from 1 and ignore an answer to a request they did not make
 AUTHENTICATED = (
@@ -35,7 +35,7 @@ class ProtocolError(BadRequest):
         self.corr_id = corr_id
 
 
-def encode(message: ClientMessage | ServerMessage) -> bytes:
+def encode(message: Request | ClientMessage | ServerMessage) -> bytes:
     """One frame. Optional fields without a value are left out, as the official clients do."""
     fields = {
         field.name: value

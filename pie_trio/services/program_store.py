@@ -121,9 +121,7 @@ class ProgramStore:
 
     def from_file(self, path: Path) -> ProgramRecord:
         """A program that is not installed: a `.py` or `.wasm` file, or a folder with a manifest."""
-        if path.is_dir():
-            return self._from_folder(path)
-        return self._from_single_file(path)
+        return read_program(path, self._limits)
 
     def _record(self, manifest: Manifest, folder: Path, artifact_hash: str) -> ProgramRecord:
         return _record(
@@ -180,34 +178,12 @@ class ProgramStore:
         if not path.is_file():
             return None
         artifact = folder / _artifact_name(parse_manifest(path.read_text("utf-8"), self._limits))
-        return self._remembered((path, artifact), lambda: self._from_folder(folder))
+        return self._remembered((path, artifact), lambda: _from_folder(folder, self._limits))
 
-    def _from_folder(self, folder: Path) -> ProgramRecord:
-        path = folder / MANIFEST_NAME
-        if not path.is_file():
-            raise BadProgram(f"{folder} has no {MANIFEST_NAME}")
-        manifest = parse_manifest(path.read_text("utf-8"), self._limits)
-        artifact = folder / _artifact_name(manifest)
-        if not artifact.is_file():
-            raise BadProgram(f"{folder} has no {artifact.name}; build the program first")
-        return _record(manifest, artifact, hash_bytes(artifact.read_bytes()))
 
-    def _from_single_file(self, path: Path) -> ProgramRecord:
-        languages = {suffix: language for language, suffix in SUFFIXES}
-        language = languages.get(path.suffix)
-        if language is None:
-            raise BadProgram(f"{path} is neither a .wasm nor a .py file nor a folder")
-        if not path.is_file():
-            raise BadProgram(f"{path} does not exist")
-        artifact = path.read_bytes()
-        check_artifact(language, artifact)
-        name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).lstrip("-_") or "program"
-        name = name[: self._limits.program_name_length]
-        check_identity(name, "0.0.0", self._limits)
-        text = (
-            f'[package]\nname = "{name}"\nversion = "0.0.0"\n[runtime]\nlanguage = "{language}"\n'
-        )
-        return _record(parse_manifest(text, self._limits), path, hash_bytes(artifact))
+def read_program(path: Path, limits: Limits) -> ProgramRecord:
+    """Raises `BadProgram` with the path in its text."""
+    return _from_folder(path, limits) if path.is_dir() else _from_single_file(path, limits)
 
 
 def check_artifact(language: str, artifact: bytes) -> None:
@@ -227,6 +203,33 @@ def _check_source(artifact: bytes) -> None:
         raise BadProgram(f"the Python source is not UTF-8: {error}") from None
     if not source.strip() or "\0" in source:
         raise BadProgram("the Python source is empty or has a NUL character")
+
+
+def _from_folder(folder: Path, limits: Limits) -> ProgramRecord:
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise BadProgram(f"{folder} has no {MANIFEST_NAME}")
+    manifest = parse_manifest(path.read_text("utf-8"), limits)
+    artifact = folder / _artifact_name(manifest)
+    if not artifact.is_file():
+        raise BadProgram(f"{folder} has no {artifact.name}; build the program first")
+    return _record(manifest, artifact, hash_bytes(artifact.read_bytes()))
+
+
+def _from_single_file(path: Path, limits: Limits) -> ProgramRecord:
+    languages = {suffix: language for language, suffix in SUFFIXES}
+    language = languages.get(path.suffix)
+    if language is None:
+        raise BadProgram(f"{path} is neither a .wasm nor a .py file nor a folder")
+    if not path.is_file():
+        raise BadProgram(f"{path} does not exist")
+    artifact = path.read_bytes()
+    check_artifact(language, artifact)
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).lstrip("-_") or "program"
+    name = name[: limits.program_name_length]
+    check_identity(name, "0.0.0", limits)
+    text = f'[package]\nname = "{name}"\nversion = "0.0.0"\n[runtime]\nlanguage = "{language}"\n'
+    return _record(parse_manifest(text, limits), path, hash_bytes(artifact))
 
 
 def write_atomically(path: Path, data: bytes) -> None:
