@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
-from wasmtime import Engine
+from wasmtime import Engine, WasmtimeError
 from wasmtime import _ffi as ffi
 from wasmtime.component import Component
 
 from pie_trio.config import Limits
-from pie_trio.errors import GuestFault
+from pie_trio.errors import BadProgram, GuestFault
 from pie_trio.wasm import abi
 from pie_trio.wasm.codec import Err, codec_for
 from pie_trio.wasm.faults import GuestExit, reason_of
@@ -96,7 +96,7 @@ class Program:
 
 
 def _load(sandbox: Sandbox, artifact: Path, interfaces: HostInterfaces) -> Program:
-    component = Component.deserialize_file(sandbox.engine, str(artifact))
+    component = _map(sandbox.engine, artifact)
     index, kind = find_run(sandbox.engine, component)
     try:
         linker = link(sandbox.engine, component, interfaces, sandbox.borders)
@@ -104,6 +104,15 @@ def _load(sandbox: Sandbox, artifact: Path, interfaces: HostInterfaces) -> Progr
         abi.export_index_delete(index)
         raise
     return Program(sandbox, component, linker, index, codec_for(kind.result, lambda _kind: 0))
+
+
+def _map(engine: Engine, artifact: Path) -> Component:
+    """Map the machine code; what was made for another machine or is damaged goes away."""
+    try:
+        return Component.deserialize_file(engine, str(artifact))
+    except WasmtimeError as error:
+        artifact.unlink(missing_ok=True)
+        raise BadProgram(f"{artifact.name} does not fit, compile it again: {error}") from error
 
 
 @attrs.define(eq=False)
