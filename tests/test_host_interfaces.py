@@ -111,3 +111,21 @@ async def test_an_instance_that_waits_for_a_client_or_a_time_is_not_waiting_for_
         assert not host.client_waiting
         await trio.sleep_forever()
     assert not host.client_waiting
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+async def test_a_guest_whose_console_is_full_waits_for_its_client(
+    stream: str, nursery: trio.Nursery
+) -> None:
+    room = trio.Event()
+
+    async def console(_data: bytes) -> None:
+        await room.wait()
+
+    host = World().host(console=console)
+    nursery.start_soon(getattr(host.wasi, stream), b"text")
+    await wait_all_tasks_blocked()
+    assert host.client_waiting
+    room.set()
+    await wait_all_tasks_blocked()
+    assert not host.client_waiting

@@ -34,7 +34,7 @@ from pie_trio.services.topics import TopicBoard
 from pie_trio.wasm.host.interfaces import host_interfaces
 from pie_trio.wasm.host.resources import Queue
 from pie_trio.wasm.host.state import InstanceHost
-from pie_trio.wasm.wasi.state import WasiState
+from pie_trio.wasm.wasi.state import Sink, WasiState
 
 FACTS = ModelFacts(
     name="small",
@@ -145,7 +145,12 @@ class World:
         self.topics = TopicBoard(self.limits)
         self.kvs = KeyValueStore(self.limits)
 
-    def host(self, tenant: str = "local", arguments: tuple[str, ...] = ()) -> InstanceHost:
+    def host(
+        self,
+        tenant: str = "local",
+        arguments: tuple[str, ...] = (),
+        console: Sink | None = None,
+    ) -> InstanceHost:
         number = len(self.hosts)
         owner = Owner(number, InstanceId(f"instance-{number}"), tenant, "program@1.0.0")
         host = InstanceHost(
@@ -158,7 +163,7 @@ class World:
             kvs=self.kvs,
             facts=self._facts(),
             limits=self.limits,
-            wasi=_silent_wasi(),
+            wasi=_wasi(console or _swallow),
         )
         self.hosts.append(host)
         return host
@@ -178,9 +183,9 @@ async def _swallow(_data: bytes) -> None:
     """A sink that keeps nothing."""
 
 
-def _silent_wasi() -> WasiState:
+def _wasi(console: Sink) -> WasiState:
     return WasiState(
-        stdout=_swallow, stderr=_swallow, random=random.Random(1), wall=lambda: 1_000_000.0
+        stdout=console, stderr=console, random=random.Random(1), wall=lambda: 1_000_000.0
     )
 
 

@@ -21,7 +21,7 @@ from pie_trio.services.kvs import KeyValueStore
 from pie_trio.services.topics import TopicBoard
 
 if TYPE_CHECKING:
-    from pie_trio.wasm.wasi.state import WasiState
+    from pie_trio.wasm.wasi.state import Sink, WasiState
 
 
 class Awaited(Protocol):
@@ -88,7 +88,12 @@ class InstanceHost:
 
     def __attrs_post_init__(self) -> None:
         self.held = HeldMemory(self.limits.guest_held_bytes)
-        self.wasi = attrs.evolve(self.wasi, waits_on=self.waits_on)
+        self.wasi = attrs.evolve(
+            self.wasi,
+            stdout=self._waiting_for_client(self.wasi.stdout),
+            stderr=self._waiting_for_client(self.wasi.stderr),
+            waits_on=self.waits_on,
+        )
 
     @property
     def client_waiting(self) -> bool:
@@ -115,3 +120,12 @@ class InstanceHost:
         """Writes to the client; waits while the client does not read."""
         with self.client_wait():
             await self.outlet.put(event)
+
+    def _waiting_for_client(self, sink: Sink) -> Sink:
+        """The same sink; while it has no room, the client is what the guest waits for."""
+
+        async def write(data: bytes) -> None:
+            with self.client_wait():
+                await sink(data)
+
+        return write
