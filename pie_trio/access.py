@@ -71,6 +71,11 @@ class InstanceScope:
         for residence in self.residences.values():
             residence.loop.woke(self.owner)
 
+    def used_slice(self) -> None:
+        """The guest computes: batches do not wait for it for long."""
+        for residence in self.residences.values():
+            residence.loop.used_slice(self.owner)
+
 
 class InstanceModel:
     """Implements `handles.ModelHandle`."""

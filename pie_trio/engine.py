@@ -147,6 +147,7 @@ class Engine:
                     memory_bytes=self.settings.limits.memory_guest_bytes,
                     on_park=scope.parked,
                     on_wake=scope.woke,
+                    on_slice=scope.used_slice,
                 ) as guest:
                     await guest.run()
             except PieError as error:

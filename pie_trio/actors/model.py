@@ -8,6 +8,7 @@ generation is lost, every pass of it is refused, those still in a mailbox includ
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import attrs
@@ -105,6 +106,7 @@ class ModelLoop:
         self._batches = 0
         self._cohort: set[int] = set()  # whom the last batch woke
         self._awake: set[int] = set()  # those of them that have not parked since
+        self._slices: Counter[int] = Counter()  # CPU slices of each since then
         self._gathered = trio.Event()
         self._lost: WorkerLost | None = None
 
@@ -160,6 +162,14 @@ class ModelLoop:
     def woke(self, owner: Owner) -> None:
         if owner.number in self._cohort:
             self._awake.add(owner.number)
+
+    def used_slice(self, owner: Owner) -> None:
+        """It goes on computing: after a few slices the next batch waits for it no more."""
+        if owner.number in self._awake:
+            self._slices[owner.number] += 1
+            if self._slices[owner.number] >= self._limits.gather_slices:
+                self._cohort.discard(owner.number)
+                self.parked(owner)
 
     def close(self, lost: WorkerLost) -> None:
         """The generation is over: every pass of it is refused."""
@@ -296,6 +306,7 @@ class ModelLoop:
         for chunk, answer in zip(plan.chunks, result.answers, strict=True):
             self._settle_chunk(chunk, answer)
         self._awake = set(self._cohort)
+        self._slices.clear()
 
     def _settle_chunk(self, chunk: Chunk, answer: wire.Answer) -> None:
         forward = chunk.waiting.forward

@@ -43,6 +43,7 @@ class Fiber:
     turns: Turns
     on_park: Callable[[], None]
     on_wake: Callable[[], None]
+    on_slice: Callable[[], None]  # the guest has used up a slice and would go on computing
     _driven: bool = False
     _has_turn: bool = False
     _slice_began: float = 0.0
@@ -58,6 +59,7 @@ class Fiber:
             while not self._advance(future):
                 call = self.border.pending
                 if call is None:
+                    self.on_slice()
                     await self._next_turn()
                 else:
                     self.border.pending = None

@@ -185,6 +185,10 @@ class Guest:
         self.border.handles.close()
 
 
+def _nothing() -> None:
+    """Nobody listens."""
+
+
 @asynccontextmanager
 async def open_guest(
     program: Program,
@@ -193,13 +197,15 @@ async def open_guest(
     memory_bytes: int,
     on_park: Callable[[], None],
     on_wake: Callable[[], None],
+    on_slice: Callable[[], None] = _nothing,
 ) -> AsyncIterator[Guest]:
     """One instance of the program, whose imports get `host` as their first argument.
 
     `on_park` is called when the guest's task is about to wait in a host call, `on_wake` when that
-    wait is over, whether by an answer or by a cancellation.
+    wait is over, whether by an answer or by a cancellation; `on_slice` when the guest has used up a
+    slice of computing.
     """
-    guest = _new_guest(program, host, memory_bytes, on_park, on_wake)
+    guest = _new_guest(program, host, memory_bytes, (on_park, on_wake, on_slice))
     try:
         await guest._instantiate()
         yield guest
@@ -211,8 +217,7 @@ def _new_guest(
     program: Program,
     host: Any,
     memory_bytes: int,
-    on_park: Callable[[], None],
-    on_wake: Callable[[], None],
+    listeners: tuple[Callable[[], None], Callable[[], None], Callable[[], None]],
 ) -> Guest:
     sandbox = program.sandbox
     store = _new_store(sandbox, memory_bytes)
@@ -223,7 +228,7 @@ def _new_guest(
     handles = HandleTable(context, limits.resources_per_guest, limits.host_call_bytes)
     border = Border(host, handles, continuation, ready)
     sandbox.borders[context] = border
-    fiber = Fiber(border, sandbox.turns, on_park, on_wake)
+    fiber = Fiber(border, sandbox.turns, *listeners)
     return Guest(program, store, border, fiber, ffi.wasmtime_component_instance_t())
 
 
