@@ -91,6 +91,8 @@ def _group(
     seen = np.zeros((len(members), count, longest), dtype=bool)
     for line, member in enumerate(members):
         padded[line, : spans.totals[member]] = places[member]
+        # Padding repeats the request's own first place: what others keep cannot even be read.
+        padded[line, spans.totals[member] :] = places[member][0]
         _see(batch, requests[member], int(spans.totals[member]), seen[line])
     rows = spans.row_starts[members][:, None] + np.arange(count)
     blind = ~seen.any(axis=2)

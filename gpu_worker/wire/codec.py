@@ -69,8 +69,13 @@ _RESULT_FRAMES = (
 def encode(message: Message) -> list[bytes]:
     """The frames of a message, header first."""
     match message:
-        case Batch(generation=generation, number=number):
-            header = {"type": "batch", "generation": generation, "number": number}
+        case Batch():
+            header = {
+                "type": "batch",
+                "generation": message.generation,
+                "number": message.number,
+                "copies": len(message.copies),
+            }
             return [_pack(header), *batch_frames(message)]
         case BatchArrays():
             return encode(message.to_batch())
@@ -87,9 +92,7 @@ def decode(frames: Sequence[Frame]) -> Message:
     header = _unpack(frames[0])
     kind = header.pop("type", None)
     if kind == "batch":
-        _expect_fields(header, {"generation", "number"}, "batch")
-        generation, number = (_value(int, header[name], name) for name in ("generation", "number"))
-        return read_batch(generation, number, frames[1:])
+        return _decode_batch(header, frames[1:])
     if kind == "result":
         return _decode_result(header, frames[1:])
     if not isinstance(kind, str) or kind not in _HEADER_ONLY:
@@ -156,6 +159,16 @@ def _finite(value: float, name: str) -> float:
     if not math.isfinite(value):
         raise WireError(f"field {name!r} is not finite")
     return value
+
+
+def _decode_batch(header: dict[str, Any], frames: Sequence[Frame]) -> BatchArrays:
+    names = ("generation", "number", "copies")
+    _expect_fields(header, set(names), "batch")
+    generation, number, copies = (_value(int, header[name], name) for name in names)
+    batch = read_batch(generation, number, frames)
+    if len(batch.copies) != copies:
+        raise WireError(f"frame 'copies' has {len(batch.copies)} pairs, not {copies}")
+    return batch
 
 
 def _encode_result(result: BatchResult) -> list[bytes]:
