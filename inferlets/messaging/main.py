@@ -1,11 +1,12 @@
 """messaging: talks to the client and to other programs by topic."""
 
 import asyncio
+from argparse import Namespace
 
 from inferlet import ArgumentParser, Subscription, broadcast, receive, send, subscribe
 
 
-def read_arguments(args: list[str]):
+def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("messaging", "talks to the client and to other programs by topic")
     parser.add_argument("--topic", default="messaging", help="the topic (default: messaging)")
     parser.add_argument("--count", type=int, default=3, help="how many messages (default: 3)")
@@ -33,7 +34,7 @@ async def talk_to_itself(topic: Subscription, name: str, count: int) -> list[str
     return await listener
 
 
-async def main(args: list[str]):
+async def main(args: list[str]) -> list[str] | None:
     wanted = read_arguments(args)
     if wanted.say is not None:
         broadcast(wanted.topic, wanted.say)

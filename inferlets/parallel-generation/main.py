@@ -1,6 +1,7 @@
-"""parallel-generation: one common start, several continuations that are written at the same time."""
+"""parallel-generation: one common start, several continuations written at the same time."""
 
 import asyncio
+from argparse import Namespace
 
 from inferlet import ArgumentParser, Context, get_model, send
 
@@ -8,7 +9,7 @@ SYSTEM = "You are a helpful teacher. You explain one thing at a time, in one sho
 PROMPTS = ["What is the capital of France?", "What is the capital of Italy?"]
 
 
-def read_arguments(args: list[str]):
+def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("parallel-generation", "answers several prompts at the same time")
     parser.add_argument("--prompt", action="append", help="a question; may be given many times")
     parser.add_argument("--system", default=SYSTEM, help="the common start")
@@ -32,5 +33,8 @@ async def main(args: list[str]) -> list[str]:
     prompts = wanted.prompt or PROMPTS
     branches = [trunk.fork() for _ in prompts]
     return await asyncio.gather(
-        *(answer(branch, prompt, wanted.max_tokens) for branch, prompt in zip(branches, prompts))
+        *(
+            answer(branch, prompt, wanted.max_tokens)
+            for branch, prompt in zip(branches, prompts, strict=True)
+        )
     )

@@ -1,3 +1,4 @@
+# ruff: noqa: F401
 """The standard modules that programs can import: only what the snapshot holds can be imported.
 
 A guest has no file system, so a module that is missing here is missing for every program.

@@ -1,4 +1,4 @@
-"""A program with an interpreter of its own: `program.py` beside this file, imported in the snapshot."""
+"""A program with an interpreter of its own: `program.py` beside this, part of the snapshot."""
 
 from __future__ import annotations
 

@@ -33,7 +33,9 @@ def run_to_end(find_main: Callable[[], Any], arguments: list[str], file: str) ->
         sys.stdout.flush()
         sys.stderr.flush()
     if result is not None:
-        runtime.set_return(result if isinstance(result, str) else json.dumps(result, ensure_ascii=False))
+        runtime.set_return(
+            result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+        )
 
 
 def run_main(main: Any, arguments: list[str]) -> Any:

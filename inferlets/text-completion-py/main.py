@@ -1,9 +1,11 @@
 """text-completion-py: answers one chat prompt, streaming the text as the model writes it."""
 
+from argparse import Namespace
+
 from inferlet import ArgumentParser, Context, Sampler, get_model, send
 
 
-def read_arguments(args: list[str]):
+def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("text-completion-py", "answers one prompt")
     parser.add_argument("--prompt", required=True, help="what the user asks")
     parser.add_argument("--system", help="the system message")

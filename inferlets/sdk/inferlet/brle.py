@@ -29,7 +29,7 @@ class Brle:
         """From one flag a token: true is masked."""
         runs: list[int] = []
         for flag in masked:
-            while len(runs) % 2 != (0 if flag else 1):
+            while not runs or (len(runs) % 2 == 0) != flag:
                 runs.append(0)
             runs[-1] += 1
         return cls(runs)

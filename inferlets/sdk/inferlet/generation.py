@@ -1,8 +1,8 @@
 """Generation: text that is being written, piece by piece. Pure: it drives a step function.
 
-Iterate it to get the pieces as they come, or `collect` it to get the whole; after either, `text` and
-`tokens` are what was written. Abandoned or cancelled, it leaves its context usable, with the tokens
-written so far in it.
+Iterate it to get the pieces as they come, or `collect` it to get the whole; after either, `text`
+and `tokens` are what was written. Abandoned or cancelled, it leaves its context usable, with the
+tokens written so far in it.
 """
 
 from __future__ import annotations

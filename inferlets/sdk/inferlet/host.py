@@ -27,7 +27,7 @@ class Pending(Protocol):
 
 async def settled(pending: Pending) -> None:
     """Returns when `pending` has its answer."""
-    loop = cast(HostLoop, asyncio.get_running_loop())
+    loop = cast("HostLoop", asyncio.get_running_loop())
     with pending.pollable() as pollable:
         await loop.wait(pollable)
 

@@ -63,7 +63,7 @@ class HostLoop(asyncio.AbstractEventLoop):
             sys.set_asyncgen_hooks(*hooks)
 
     async def wait(self, pollable: Any) -> None:
-        """Returns when the host says that `pollable` is ready. Cancelled: nothing is left behind."""
+        """Returns when `pollable` is ready, says the host. Cancelled: nothing is left behind."""
         future = self.create_future()
         entry = (pollable, future)
         self._waiting.append(entry)

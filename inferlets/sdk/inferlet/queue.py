@@ -1,7 +1,7 @@
 """Queue: commands to one model, executed in order; and the pages that it hands out.
 
-A `KvPage` gives itself back when the last reference to it is dropped, in queue order, so a pass that
-was submitted before still reads it. A page is never given back twice.
+A `KvPage` gives itself back when the last reference to it is dropped, in queue order, so a pass
+that was submitted before still reads it. A page is never given back twice.
 """
 
 from __future__ import annotations

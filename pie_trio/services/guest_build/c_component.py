@@ -56,9 +56,7 @@ def copy_sources(directory: Path, room: Path) -> None:
 
 
 def compile_core(room: Path, source: str, environment: dict[str, str]) -> None:
-    run_tool(
-        "zig", *COMPILE, "-o", "core.wasm", source, directory=room, environment=environment
-    )
+    run_tool("zig", *COMPILE, "-o", "core.wasm", source, directory=room, environment=environment)
 
 
 def wrap_component(room: Path, environment: dict[str, str]) -> None:
@@ -75,7 +73,9 @@ def wrap_component(room: Path, environment: dict[str, str]) -> None:
 def replace_atomically(finished: Path, output: Path) -> None:
     """Moves a finished file over `output`, whatever file systems the two are on."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=output.parent, prefix=".building-", delete=False) as beside:
+    with tempfile.NamedTemporaryFile(
+        dir=output.parent, prefix=".building-", delete=False
+    ) as beside:
         shutil.copyfile(finished, beside.name)
     Path(beside.name).chmod(0o644)
     Path(beside.name).replace(output)

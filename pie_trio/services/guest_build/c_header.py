@@ -130,7 +130,9 @@ class HeaderWriter:
     def _write_export(self, number: int) -> None:
         interface = self.resolved["interfaces"][number]
         module = self._module(interface)
-        self._lines.append(f"\n/* ---- exports of {module}: return a pointer to the result ---- */\n")
+        self._lines.append(
+            f"\n/* ---- exports of {module}: return a pointer to the result ---- */\n"
+        )
         for name, function in interface["functions"].items():
             c_type = self._c_type(function["result"]) + " *" if "result" in function else "void "
             c_name = name.replace("-", "_")
@@ -170,7 +172,10 @@ class HeaderWriter:
     def _structural(self, kind: dict[str, Any]) -> str:
         ((shape, content),) = kind.items()
         shapes: dict[str, Callable[[Any], tuple[str, str]]] = {
-            "list": lambda item: (self._label(item), f"{self._c_type(item)} *data; uint32_t length;"),
+            "list": lambda item: (
+                self._label(item),
+                f"{self._c_type(item)} *data; uint32_t length;",
+            ),
             "option": lambda item: (self._label(item), f"bool some; {self._c_type(item)} value;"),
             "tuple": self._tuple_fields,
             "result": self._result_fields,
@@ -192,7 +197,9 @@ class HeaderWriter:
     def _result_fields(self, content: dict[str, Any]) -> tuple[str, str]:
         ok, error = content["ok"], content["err"]
         label = "_".join("void" if item is None else self._label(item) for item in (ok, error))
-        members = [(item, name) for item, name in ((ok, "ok"), (error, "error")) if item is not None]
+        members = [
+            (item, name) for item, name in ((ok, "ok"), (error, "error")) if item is not None
+        ]
         union = " ".join(f"{self._c_type(item)} {name};" for item, name in members)
         return label, f"bool is_error; union {{ {union} }};"
 
@@ -224,7 +231,9 @@ class HeaderWriter:
         """An interface's own name; with its package's where two interfaces share the name."""
         interface = self.resolved["interfaces"][number]
         name = interface["name"]
-        first = next(i for i, other in enumerate(self.resolved["interfaces"]) if other["name"] == name)
+        first = next(
+            i for i, other in enumerate(self.resolved["interfaces"]) if other["name"] == name
+        )
         if first != number:
             package = self.resolved["packages"][interface["package"]]["name"]
             name = f"{re.split('[:@]', package)[1]}_{name}"

@@ -1,0 +1,239 @@
+"""The pure parts of the Python kit: masks, samplers, stop conditions, text, chats, generations."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.kit import kit
+
+Brle, causal_mask = kit("brle").Brle, kit("brle").causal_mask
+Sampler = kit("sampler").Sampler
+TextStream = kit("text").TextStream
+Chat = kit("chat").Chat
+Generation = kit("generation").Generation
+stop = kit("stop")
+
+FLAGS = st.lists(st.booleans(), max_size=40)
+
+
+def decode(tokens: Sequence[int]) -> str:
+    """One token a byte: the hardest case for characters of several bytes."""
+    return bytes(tokens).decode(errors="replace")
+
+
+# --- masks
+
+
+@given(FLAGS)
+def test_a_mask_says_what_it_was_made_from(flags: list[bool]) -> None:
+    mask = Brle.from_masked(flags)
+    assert mask.to_masked() == flags
+    assert len(mask) == len(flags)
+    assert [mask.is_masked(index) for index in range(len(flags))] == flags
+
+
+@given(FLAGS, st.data())
+def test_masking_a_range_changes_that_range_only(flags: list[bool], data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(flags)))
+    end = data.draw(st.integers(start, len(flags)))
+    masked = data.draw(st.booleans())
+    changed = Brle.from_masked(flags).mask_range(start, end, masked)
+    assert changed.to_masked() == flags[:start] + [masked] * (end - start) + flags[end:]
+
+
+@given(FLAGS, st.data())
+def test_removing_a_range_removes_that_range_only(flags: list[bool], data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(flags)))
+    end = data.draw(st.integers(start, len(flags)))
+    assert (
+        Brle.from_masked(flags).remove_range(start, end).to_masked() == flags[:start] + flags[end:]
+    )
+
+
+@given(FLAGS, st.integers(0, 9), st.booleans())
+def test_extending_a_mask_adds_at_its_end(flags: list[bool], more: int, masked: bool) -> None:
+    assert Brle.from_masked(flags).extend(more, masked).to_masked() == flags + [masked] * more
+
+
+def test_the_first_run_is_attended() -> None:
+    assert Brle.from_masked([True, True, False]).runs == (0, 2, 1)
+
+
+def test_a_causal_mask_ends_at_its_own_row() -> None:
+    assert [len(row) for row in causal_mask(total=5, rows=3)] == [3, 4, 5]
+
+
+@pytest.mark.parametrize("call", ["mask_range", "remove_range"])
+def test_a_range_outside_the_mask_is_refused(call: str) -> None:
+    with pytest.raises(IndexError):
+        getattr(Brle.attended(3), call)(2, 4)
+
+
+# --- samplers
+
+
+def test_greedy_is_temperature_zero() -> None:
+    assert Sampler.greedy() == Sampler(0.0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"top_k": 0},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"min_p": 0.1, "top_k": 2},
+    ],
+)
+def test_a_sampler_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError):
+        Sampler(**wrong)
+
+
+# --- stop conditions
+
+
+def test_a_stop_token_is_not_part_of_the_text() -> None:
+    condition = stop.stop_tokens([7, 8])
+    assert [condition.ask([1, 2]), condition.ask([1, 8]), condition.ask([])] == [None, 1, None]
+
+
+def test_a_stop_sequence_hides_itself_whole() -> None:
+    condition = stop.ends_with([5, 6])
+    assert [condition.ask([5]), condition.ask([6, 5]), condition.ask([4, 5, 6])] == [None, None, 2]
+
+
+def test_the_token_limit_hides_nothing() -> None:
+    condition = stop.max_tokens(2)
+    assert [condition.ask([1]), condition.ask([1, 2])] == [None, 0]
+
+
+def test_the_first_condition_that_hits_decides() -> None:
+    both = stop.any_of(stop.stop_tokens([9]), stop.max_tokens(2))
+    assert [both.ask([1]), both.ask([1, 9]), both.ask([1, 2])] == [None, 1, 0]
+    assert both.hidden_tokens_max == 1
+
+
+def test_an_empty_stop_sequence_is_refused() -> None:
+    with pytest.raises(ValueError):
+        stop.ends_with([])
+
+
+# --- text
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\ufffd")))
+def test_streamed_pieces_are_the_whole_text_and_split_no_character(text: str) -> None:
+    stream = TextStream(decode)
+    pieces = [stream.feed(token) for token in text.encode()]
+    assert stream.finish() == ""
+    assert "".join(pieces) == text
+    assert stream.text == text
+    assert all(piece.encode().decode() == piece for piece in pieces)
+
+
+def test_a_character_that_is_never_finished_comes_at_the_end() -> None:
+    stream = TextStream(decode)
+    pieces = [stream.feed(token) for token in b"ab\xf0\x9f"]
+    assert pieces == ["a", "b", "", ""]
+    assert stream.finish() == "\ufffd"
+
+
+def test_a_space_that_depends_on_the_token_before_is_kept() -> None:
+    """A decoder that drops the first space, as sentence-piece ones do."""
+    words = ["Hello", " big", " world"]
+    stream = TextStream(lambda tokens: "".join(words[token] for token in tokens).lstrip())
+    assert [stream.feed(token) for token in range(3)] == words
+
+
+# --- chats
+
+
+def render(request: str) -> str:
+    chat = json.loads(request)
+    text = "".join(f"<{m['role']}>{m['content']}</>" for m in chat["messages"])
+    return text + ("<assistant>" if chat["add_generation_prompt"] else "")
+
+
+def test_a_chat_gives_out_only_what_is_new() -> None:
+    chat = Chat()
+    chat.say("system", "be kind")
+    assert chat.take_new(render(chat.request())) == "<system>be kind</>"
+    chat.say("user", "hello")
+    assert chat.take_new(render(chat.request())) == "<user>hello</><assistant>"
+
+
+def test_a_chat_knows_what_the_model_wrote() -> None:
+    chat = Chat()
+    chat.say("user", "hello")
+    chat.take_new(render(chat.request()))
+    chat.hear("hi!")
+    chat.say("user", "more")
+    assert chat.take_new(render(chat.request())) == "</><user>more</><assistant>"
+
+
+def test_a_copy_of_a_chat_goes_its_own_way() -> None:
+    chat = Chat()
+    chat.say("user", "hello")
+    twin = chat.copy()
+    twin.say("user", "again")
+    assert len(chat.messages) == 1
+
+
+def test_a_template_that_rewrites_the_past_is_refused() -> None:
+    chat = Chat()
+    chat.say("user", "hello")
+    chat.take_new("one two")
+    chat.say("user", "again")
+    with pytest.raises(ValueError, match="changes earlier messages"):
+        chat.take_new("other")
+
+
+# --- generations
+
+
+class Script:
+    """Tokens to be written, and how the generation ended."""
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self._tokens = iter(tokens)
+        self.ended: tuple[int, str] | None = None
+
+    async def step(self) -> int:
+        return next(self._tokens)
+
+    def end(self, hidden: int, text: str) -> None:
+        self.ended = hidden, text
+
+
+def pieces_of(script: Script, condition: object) -> list[str]:
+    async def collect() -> list[str]:
+        return [piece async for piece in Generation(script.step, condition, decode, script.end)]
+
+    return asyncio.run(collect())
+
+
+def test_a_stop_sequence_is_never_shown_not_even_its_start() -> None:
+    script = Script(b"one##two###")
+    pieces = pieces_of(script, stop.ends_with(b"###"))
+    assert "".join(pieces) == "one##two"
+    assert script.ended == (3, "one##two")
+
+
+def test_a_stop_token_does_not_delay_the_text() -> None:
+    script = Script(b"ab\0")
+    assert pieces_of(script, stop.stop_tokens([0])) == ["a", "b"]
+
+
+def test_a_limit_in_the_middle_of_a_character_shows_what_there_is() -> None:
+    script = Script("aü".encode())
+    assert pieces_of(script, stop.max_tokens(2)) == ["a", "\ufffd"]
+    assert script.ended == (0, "a\ufffd")
