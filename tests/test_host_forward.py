@@ -153,6 +153,18 @@ async def test_what_a_pass_holds_is_given_back_when_it_is_executed_or_dropped() 
     assert guest.host.held.bytes_held == 0
 
 
+async def test_what_is_replaced_is_no_longer_held() -> None:
+    guest = await describing_guest()
+    for function, arguments in (
+        ("kv-cache", (guest.pages, 4)),
+        ("attention-mask", ([[11], [12]],)),
+    ):
+        guest.set(function, *arguments)
+        held = guest.host.held.bytes_held
+        guest.set(function, *arguments)
+        assert guest.host.held.bytes_held == held
+
+
 async def test_what_passes_hold_is_bounded_for_thenew_guest() -> None:
     guest = await new_guest(Limits(guest_held_bytes=1000))
     with pytest.raises(TooMany, match=r"input-tokens: .*guest_held_bytes"):

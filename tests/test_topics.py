@@ -93,6 +93,23 @@ def test_unread_bytes_are_bounded_too() -> None:
     assert _read(reader) == ["xxxx", "ü"]
 
 
+def test_a_short_message_does_not_overtake_a_long_one_that_waits() -> None:
+    board = TopicBoard(Limits(topic_bytes=4))
+    reader = board.subscribe("local", "t", Bell())
+    first, long, short = _publish(board, "xxx", "yyyy", "z")
+    assert [each.is_delivered for each in (first, long, short)] == [True, False, False]
+    assert _read(reader) == ["xxx", "yyyy", "z"]
+
+
+def test_what_was_read_makes_room() -> None:
+    board = TopicBoard(Limits(topic_bytes=4))
+    reader = board.subscribe("local", "t", Bell())
+    _publish(board, "ab", "cd")
+    assert reader.take() == "ab"
+    (third,) = _publish(board, "ef")
+    assert third.is_delivered
+
+
 def test_a_publisher_that_dies_waiting_leaves_nothing_behind() -> None:
     board = TopicBoard(Limits(topic_messages=1))
     reader = board.subscribe("local", "t", Bell())

@@ -47,7 +47,6 @@ class Listener:
 
     def close(self) -> None:
         self.subscription.close()
-        self.arrivals.tell()
 
 
 @attrs.frozen(eq=False)
