@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from pie_trio.client import RemoteError, RequestRefused, ServerGone, open_client
+from pie_trio.client import RemoteError, RemoteInstance, RequestRefused, ServerGone, open_client
 from pie_trio.config import Limits
 from pie_trio.errors import TooMany
 from pie_trio.messages import OutputEvent
@@ -210,17 +210,25 @@ async def test_pending_calls_and_readers_fail_when_the_connection_dies(world: Wo
             await client.ping()
 
 
-async def test_a_cancelled_launch_leaves_nothing_running(world: World) -> None:
+@pytest.mark.parametrize("steps", range(0, 40, 2))
+async def test_a_launch_cancelled_at_any_step_leaves_nothing_running(
+    steps: int, world: World
+) -> None:
+    held: list[RemoteInstance] = []
+
+    async def launch() -> None:
+        held.append(await client.launch("sleeper"))
+
     async with world.connect() as client:
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(client.launch, "sleeper")
-                await wait_all_tasks_blocked()
-                scope.cancel()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(launch)
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
         await client.ping()
         await wait_all_tasks_blocked(0.01)
-        left = [i for i in world.engine.instances() if not i.is_finished]
-        assert left == []
+        left = [each.id for each in world.engine.instances() if not each.is_finished]
+        assert left == [each.id for each in held]
 
 
 async def test_output_that_nobody_reads_is_bounded_and_delays_nobody(tmp_path: Path) -> None:
@@ -255,4 +263,10 @@ async def test_it_works_over_loopback(world: World) -> None:
 async def test_a_server_that_is_not_there_is_named() -> None:
     with pytest.raises(ServerGone, match="cannot connect to ws"):
         async with open_client("ws://127.0.0.1:1"):
+            pass
+
+
+async def test_a_server_that_refuses_the_path_is_named(world: World) -> None:
+    with pytest.raises(ServerGone, match="404"):
+        async with open_client(world.url + "/elsewhere"):
             pass

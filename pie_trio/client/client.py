@@ -97,23 +97,26 @@ async def _open(
     limits: Limits,
 ) -> AsyncIterator[Client]:
     failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        socket: WebSocketConnection | None = None
-        try:
-            socket = await _connected(connect, nursery, where, limits)
-            link = ClientLink(socket, limits, nursery)
-            nursery.start_soon(link.read)
-            nursery.start_soon(link.write)
-            await link.ask(AuthIdentify(corr_id=link.next_number(), username=user))
-            yield Client(link, limits)
-        except Exception as error:
-            # Carried out of the nursery by hand, so that the caller's own error is not wrapped.
-            failure = error
-        finally:
-            if socket is not None:
-                with trio.move_on_after(limits.close_seconds, shield=True):
-                    await socket.aclose()
-            nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            socket: WebSocketConnection | None = None
+            try:
+                socket = await _connected(connect, nursery, where, limits)
+                link = ClientLink(socket, limits, nursery)
+                nursery.start_soon(link.read)
+                nursery.start_soon(link.write)
+                await link.ask(AuthIdentify(corr_id=link.next_number(), username=user))
+                yield Client(link, limits)
+            except Exception as error:
+                # Carried out of the nursery by hand, so that the caller's error is not wrapped.
+                failure = error
+            finally:
+                if socket is not None:
+                    with trio.move_on_after(limits.close_seconds, shield=True):
+                        await socket.aclose()
+                nursery.cancel_scope.cancel()
+    except* trio_websocket.HandshakeError as refusals:
+        failure = ServerGone(f"cannot connect to {where}: {refusals.exceptions[0]!r}")
     if failure is not None:
         raise failure
 

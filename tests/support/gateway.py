@@ -74,6 +74,7 @@ class World:
     listener: MemoryListener
     port: int
     stop_serving: trio.CancelScope
+    stopped: trio.Event
     events: list[Event]
 
     async def stream(self) -> trio.abc.Stream:
@@ -101,6 +102,7 @@ class World:
             if user is not None:
                 await client.authenticate(user)
             yield client
+            await stream.aclose()
             nursery.cancel_scope.cancel()
 
     @property
@@ -117,6 +119,7 @@ async def open_world(root: Path, limits: Limits | None = None) -> AsyncIterator[
     [loopback] = await open_listeners("127.0.0.1", 0, limits)
     port = loopback.socket.getsockname()[1]
     serving = trio.CancelScope()
+    stopped = trio.Event()
 
     async def serve(engine: ScriptedEngine) -> None:
         settings = Settings(limits=limits)
@@ -124,8 +127,9 @@ async def open_world(root: Path, limits: Limits | None = None) -> AsyncIterator[
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve_gateway, engine, [listener], settings, ports)
                 nursery.start_soon(serve_gateway, engine, [loopback], settings, ports)
+        stopped.set()
 
     async with open_scripted_engine(root, limits) as engine, trio.open_nursery() as nursery:
         nursery.start_soon(serve, engine)
-        yield World(engine, limits, listener, port, serving, events)
+        yield World(engine, limits, listener, port, serving, stopped, events)
         serving.cancel()
