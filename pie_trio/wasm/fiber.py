@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import attrs
 import trio
+import trio.testing
 
 from pie_trio.wasm import abi
 from pie_trio.wasm.linker import Border, PendingCall
@@ -24,6 +25,8 @@ from pie_trio.wasm.ticker import Ticker
 # A guest that mostly waits may run the moment it wakes, as long as it takes no more than this
 # share of the time; beyond it, it queues up with the busy ones.
 WAKING_SHARE: Final = 0.25
+# A guest that computes without end goes on when everybody else waits, but at the latest then.
+STANDING_BACK_SECONDS: Final = 0.005
 READY_CALLS_MAX: Final = 256  # host calls without a wait, before counted slices end
 
 
@@ -122,6 +125,8 @@ class Fiber:
         self._leave()
         await self.turns.queue.acquire()
         self._has_turn = True
+        with trio.move_on_after(STANDING_BACK_SECONDS):
+            await trio.testing.wait_all_tasks_blocked()
         self._begin_slice()
 
     def _begin_slice(self) -> None:
