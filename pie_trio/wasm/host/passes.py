@@ -8,6 +8,7 @@ It must never hand on a draft that a worker could fail on: every number in it ha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import attrs
 import trio
@@ -97,7 +98,7 @@ async def draft_of(builder: PassBuilder) -> PassDraft:
     return PassDraft(
         tokens=tuple(builder.tokens),
         positions=tuple(builder.positions),
-        pages=tuple(PageHandle(handle) for handle in builder.pages),
+        pages=cast("tuple[PageHandle, ...]", tuple(builder.pages)),
         last_page_length=builder.last_page_length,
         mask=await _intervals_of(builder.mask, rows, context),
         outputs=tuple(builder.outputs),
