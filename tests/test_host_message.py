@@ -12,17 +12,24 @@ from trio.testing import wait_all_tasks_blocked
 from pie_trio.config import Limits
 from pie_trio.errors import GuestFault
 from pie_trio.messages import OutputEvent
+from pie_trio.outlet import OutputReader
 from pie_trio.wasm.host.state import InstanceHost
 from tests.support.handles import World, call, inbox_of, outlet_of
 
 MESSAGE = "core/message#"
 GET_RECEIVED = MESSAGE + "[method]receive-result.get"
 GET_PUBLISHED = MESSAGE + "[method]subscription.get"
+PATIENCE_SECONDS = 5
 FULL = Limits(outbox_bytes=1, detached_output_bytes=1)
 
 
 def _blob(host: InstanceHost, data: bytes) -> Any:
     return call(host, "core/common#[constructor]blob", data)
+
+
+async def _events(reader: OutputReader) -> list[OutputEvent]:
+    with trio.fail_after(PATIENCE_SECONDS):
+        return await reader.next_events()
 
 
 # To the client
@@ -32,14 +39,14 @@ async def test_a_sent_message_reaches_the_client() -> None:
     host = World().host()
     reader = outlet_of(host).attach()
     await call(host, MESSAGE + "send", "hello")
-    assert await reader.next_events() == [OutputEvent("message", "hello")]
+    assert await _events(reader) == [OutputEvent("message", "hello")]
 
 
 async def test_a_sent_blob_reaches_the_client_as_a_file_and_is_gone_for_the_guest() -> None:
     host = World().host()
     reader = outlet_of(host).attach()
     await call(host, MESSAGE + "send-blob", _blob(host, b"data"))
-    assert await reader.next_events() == [OutputEvent("file", "", b"data")]
+    assert await _events(reader) == [OutputEvent("file", "", b"data")]
     assert host.held.bytes_held == 0
 
 
@@ -54,10 +61,10 @@ async def test_a_sender_waits_while_its_client_does_not_read_and_is_known_to(
     nursery.start_soon(call, host, MESSAGE + function, what)
     await wait_all_tasks_blocked()
     assert host.client_waiting
-    assert [event.value for event in await reader.next_events()] == ["first"]
+    assert [event.value for event in await _events(reader)] == ["first"]
     await wait_all_tasks_blocked()
     assert not host.client_waiting
-    (event,) = await reader.next_events()
+    (event,) = await _events(reader)
     assert event in (OutputEvent("message", "second"), OutputEvent("file", "", b"second"))
 
 
