@@ -70,6 +70,11 @@ class InstanceInbox:
         self._signals = _Line[str]("messages", limits.signals_waiting, limits.signals_bytes)
         self._blobs = _Line[bytes]("blobs", limits.blobs_waiting, limits.blobs_bytes)
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the guest waits for a message that has not come."""
+        return bool(self._signals.tickets)
+
     def deliver(self, text: str) -> None:
         self._signals.deliver(text)
 
