@@ -20,7 +20,7 @@ from pie_trio.wasm.host.interfaces import host_interfaces
 from tests.source_tree import ROOT
 
 WIT_ROOT = ROOT / "pie_trio" / "wasm" / "wit" / "deps"
-WIT_FOLDERS = ("core", "adapter", "image", "zo", "io")
+WIT_FOLDERS = ("core", "adapter", "image", "zo", "io", "clocks")
 WIRE_MESSAGES = (
     wire.Join,
     wire.Start,
@@ -60,7 +60,7 @@ def _wit() -> Iterator[Item]:
 
 
 def _package_of(folder: str) -> str:
-    return "wasi:io" if folder == "io" else f"inferlet:{folder}"
+    return f"wasi:{folder}" if folder in ("io", "clocks") else f"inferlet:{folder}"
 
 
 def _wit_file(text: str, package: str, tables: object) -> Iterator[Item]:

@@ -17,7 +17,7 @@ def failing_tests(body: str, candidates: list[str]) -> list[str]:
     """Tests among the candidates that miss the body; they all pass with it, by assumption."""
     with copied_tree() as root:
         take_out(root, body)
-        run = run_tests(root, ["-rf", *candidates])
+        run = run_tests(root, ["-rf", "--tb=no", *candidates])
     return [test for test in FAILED.findall(run.stdout) if "[" not in test or "]" in test]
 
 
