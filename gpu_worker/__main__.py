@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     busy = Busy()
-    start_watch(options.endpoint, options.generation, options.parent or os.getppid(), busy)
+    start_watch(options.endpoint, options.generation, options.parent, busy)
 
     def load(limits: WorkerLimits) -> Executor:
         return _load(options, limits)
@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--endpoint", required=True, help="where the controller listens")
     parser.add_argument("--generation", type=int, required=True)
     parser.add_argument("--model", type=Path, required=True, help="a model directory")
-    parser.add_argument("--parent", type=int, help="the process to die with; default: the parent")
+    parser.add_argument("--parent", type=int, required=True, help="the controller's process")
     parser.add_argument("--threads", type=int, default=0, help="0: as many as there are cores")
     parser.add_argument("--pretend", action="store_true", help="checksums instead of a model")
     parser.add_argument("--step-seconds", type=float, default=0.0, help="pretend: a step's length")

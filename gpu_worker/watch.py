@@ -35,7 +35,10 @@ class Busy:
 
 
 def start_watch(endpoint: str, generation: int, parent: int, busy: Busy) -> None:
-    """Leaves a daemon thread behind that ends with the process, or ends the process."""
+    """Leaves a daemon thread behind that ends with the process, or ends the process.
+
+    The controller tells its number: who asks the system may already get that of an orphanage.
+    """
     try:
         parent_fd = os.pidfd_open(parent)
     except ProcessLookupError:

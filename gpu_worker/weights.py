@@ -18,7 +18,7 @@ class Weights:
     """The tensors of one model by name."""
 
     def __init__(self, directory: Path) -> None:
-        self._file = cast(Any, safe_open(directory / FILE, framework="pt"))
+        self._file = cast("Any", safe_open(directory / FILE, framework="pt"))
         self.names = frozenset(self._file.keys())
 
     def stored(self, name: str) -> torch.Tensor:

@@ -273,6 +273,7 @@ def worker_command(spec: WorkerSpec, generation: int, endpoint: str) -> list[str
     command = [
         *(sys.executable, "-m", "gpu_worker", "--endpoint", endpoint),
         *("--generation", str(generation), "--model", str(spec.directory)),
+        *("--parent", str(os.getpid())),
     ]
     if spec.settings.pretend:
         command += [
