@@ -33,6 +33,7 @@ ROOMS = {
     "pie_trio.client": "client",
     "pie_trio.engine": "engine",
     "pie_trio.access": "engine",
+    "pie_trio.interpreter": "engine",
     "pie_trio.program_loader": "engine",
     "pie_trio.served_model": "engine",
     "pie_trio.status": "engine",

@@ -86,17 +86,21 @@ def run_tests(root: Path, tests: list[str]) -> subprocess.CompletedProcess[str]:
 
 def take_out(root: Path, body: str) -> None:
     kind, _, rest = body.partition(":")
+    path = place_of(root, body)
     if kind == "file":
-        _replace_file(root / rest)
+        _replace_file(path)
     elif kind == "line":
-        path, _, text = rest.partition(":")
-        _remove_line(root / path, text)
+        _remove_line(path, rest.partition(":")[2])
     else:
-        _empty(_file_of(root, kind), rest)
+        _empty(path, rest)
 
 
-def _file_of(root: Path, module: str) -> Path:
-    base = root.joinpath(*module.split("."))
+def place_of(root: Path, body: str) -> Path:
+    """The file that a body is in."""
+    kind, _, rest = body.partition(":")
+    if kind in ("file", "line"):
+        return root / rest.partition(":")[0]
+    base = root.joinpath(*kind.split("."))
     return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
 
 
