@@ -11,7 +11,7 @@ from typing import Any
 
 import inferlet
 import modules  # noqa: F401
-from running import run_to_end
+from running import describe, run_to_end
 from wit_world import exports
 from wit_world.imports import runtime
 
@@ -36,5 +36,17 @@ def load_main(source: str) -> Any:
     return namespace["main"]
 
 
-# One program is loaded while the snapshot is taken, so that the compiler's caches are warm.
-load_main(f"async def main(args):\n    return {inferlet.__name__!r}\n")
+def warm_up() -> None:
+    """Done while the snapshot is taken: what is imported late by these is part of it, too."""
+    load_main(f"async def main(args):\n    return {inferlet.__name__!r}\n")
+    parser = inferlet.ArgumentParser("warm-up", "never shown")
+    parser.add_argument("--number", type=int, default=0)
+    parser.parse_args(["--number", "1"])
+    parser.format_help()
+    try:
+        load_main("def main(:")
+    except SyntaxError as error:
+        describe(error, FILE)
+
+
+warm_up()

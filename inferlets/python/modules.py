@@ -1,9 +1,11 @@
 # ruff: noqa: F401
 """The standard modules that programs can import: only what the snapshot holds can be imported.
 
-A guest has no file system, so a module that is missing here is missing for every program.
+A guest has no file system, so a module that is missing here is missing for every program. Some are
+here because others import them late: `_strptime`, `_colorize`, `shutil` and the encodings.
 """
 
+import _strptime
 import abc
 import argparse
 import array
@@ -21,9 +23,18 @@ import dataclasses
 import datetime
 import decimal
 import difflib
+import encodings.ascii
+import encodings.idna
+import encodings.latin_1
+import encodings.punycode
+import encodings.raw_unicode_escape
+import encodings.unicode_escape
+import encodings.utf_16
+import encodings.utf_32
 import enum
 import fractions
 import functools
+import gettext
 import hashlib
 import heapq
 import html
@@ -40,6 +51,7 @@ import queue
 import random
 import re
 import shlex
+import shutil
 import statistics
 import string
 import struct
@@ -56,3 +68,5 @@ import warnings
 import weakref
 import xml.etree.ElementTree
 import zlib
+
+import _colorize

@@ -55,8 +55,10 @@ class HostLoop(asyncio.AbstractEventLoop):
         asyncio._set_running_loop(self)
         try:
             task = self.create_task(main)
-            self._run_until_done(task)
-            self._cancel_the_rest()
+            try:
+                self._run_until_done(task)
+            finally:
+                self._cancel_the_rest()
             return task.result()
         finally:
             asyncio._set_running_loop(None)

@@ -1,0 +1,251 @@
+"""Programs and the kit in real guests on a whole engine, with a pretend worker.
+
+The pretend worker's tokens are a checksum of what a pass reads through its pages, so text that is
+the same twice was computed from the same tokens in the same places.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pie_trio.messages import InstanceEnded
+from tests.support.kit import INFERLETS
+from tests.world import World, open_world, read_all
+
+PROGRAMS = sorted(path.parent.name for path in INFERLETS.glob("*/Pie.toml"))
+
+
+def write(directory: Path, body: str) -> Path:
+    """A Python program: the kit imported, `body` as the body of its main."""
+    path = directory / "program.py"
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    path.write_text(f"import asyncio\nfrom inferlet import *\n\nasync def main(args):\n{lines}")
+    return path
+
+
+async def run_body(tmp_path: Path, body: str, *arguments: str) -> tuple[InstanceEnded, World]:
+    async with open_world(tmp_path / "home") as world:
+        return await world.run(write(tmp_path, body), *arguments), world
+
+
+async def value_of(tmp_path: Path, body: str, *arguments: str) -> Any:
+    end, _ = await run_body(tmp_path, body, *arguments)
+    assert end.error is None, end.error
+    return json.loads(end.value)
+
+
+async def error_of(tmp_path: Path, body: str) -> str:
+    end, _ = await run_body(tmp_path, body)
+    assert end.error is not None
+    return end.error
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+async def test_every_program_has_a_help(program: str, tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        instance = await world.launch(program, "--help")
+        events = await read_all(instance)
+        end = await instance.ended.answer()
+    assert end.error is None
+    said = "".join(event.value for event in events if event.kind == "message")
+    assert program in said
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_says_what_it_is(program: str) -> None:
+    readme = (INFERLETS / program / "README.md").read_text()
+    assert readme.startswith(f"{program}: ")
+
+
+async def test_the_c_and_the_python_completion_write_the_same_text(tmp_path: Path) -> None:
+    arguments = ("--prompt", "Where is Übermorgen?", "--max-tokens", "40")
+    async with open_world(tmp_path) as world:
+        in_c = await world.run("text-completion", *arguments)
+        in_python = await world.run("text-completion-py", *arguments)
+    assert in_c.error is None
+    assert in_c.value
+    assert in_python.value == in_c.value
+
+
+@pytest.mark.parametrize("length", range(14, 19))
+async def test_a_fork_reads_what_its_parent_read(length: int, tmp_path: Path) -> None:
+    """On every side of a page's end: parent, fork and a fresh context go on with the same text."""
+    body = f"""
+tokens = list(range(65, 65 + {length}))
+trunk, fresh = Context(get_model()), Context(get_model())
+trunk.fill_tokens(tokens)
+fresh.fill_tokens(tokens)
+await trunk.flush()
+branch = trunk.fork()
+limit = any_of(max_tokens(20))
+return [await one.generate(20, stop=limit).collect() for one in (branch, trunk, fresh)]
+"""
+    branch, trunk, fresh = await value_of(tmp_path, body)
+    assert branch == trunk == fresh
+    assert branch
+
+
+async def test_a_truncated_context_goes_on_as_if_the_rest_had_never_been(tmp_path: Path) -> None:
+    body = """
+tokens = list(range(65, 100))
+one, other = Context(get_model()), Context(get_model())
+one.fill_tokens(tokens + [70] * 20)
+await one.flush()
+one.truncate(len(tokens))
+other.fill_tokens(tokens)
+return [await each.decode_step() for each in (one, other)]
+"""
+    one, other = await value_of(tmp_path, body)
+    assert one == other
+
+
+async def test_a_fork_survives_its_parent(tmp_path: Path) -> None:
+    body = """
+trunk = Context(get_model())
+trunk.fill_tokens(range(65, 100))
+await trunk.flush()
+branch, twin = trunk.fork(), trunk.fork()
+del trunk
+first = await branch.generate(8).collect()
+del branch
+return [first, await twin.generate(8).collect()]
+"""
+    first, second = await value_of(tmp_path, body)
+    assert first == second
+
+
+async def test_passes_of_two_contexts_share_a_batch(tmp_path: Path) -> None:
+    body = """
+one, other = Context(get_model()), Context(get_model())
+one.fill("hello")
+other.fill("world")
+await asyncio.gather(one.generate(10).collect(), other.generate(10).collect())
+return "null"
+"""
+    _, world = await run_body(tmp_path, body)
+    assert 2 in world.batch_sizes()
+
+
+async def test_a_context_that_is_dropped_gives_its_pages_back(tmp_path: Path) -> None:
+    """256 rounds of four pages do not fit into 512 pages unless each round gives its own back."""
+    body = """
+model = get_model()
+for _ in range(256):
+    context = Context(model)
+    context.fill_tokens([65] * 60)
+    await context.flush()
+return "null"
+"""
+    end, _ = await run_body(tmp_path, body)
+    assert end.error is None
+
+
+async def test_a_context_runs_one_pass_at_a_time(tmp_path: Path) -> None:
+    body = """
+context = Context(get_model())
+context.fill("hello")
+await asyncio.gather(context.decode_step(), context.decode_step())
+"""
+    assert "fork it to run two" in await error_of(tmp_path, body)
+
+
+async def test_a_cancelled_pass_leaves_the_context_usable(tmp_path: Path) -> None:
+    body = """
+one, other = Context(get_model()), Context(get_model())
+for context in (one, other):
+    context.fill("hello, this is a text of more than one page")
+step = asyncio.create_task(one.decode_step())
+await asyncio.sleep(0)
+step.cancel()
+await asyncio.gather(step, return_exceptions=True)
+return [step.cancelled(), await one.decode_step(), await other.decode_step()]
+"""
+    cancelled, after, reference = await value_of(tmp_path, body)
+    assert cancelled
+    assert after == reference
+
+
+async def test_the_choice_after_a_distribution_is_the_programs(tmp_path: Path) -> None:
+    body = """
+one, other = Context(get_model()), Context(get_model())
+for context in (one, other):
+    context.fill("hello")
+choice = await one.decode_step_dist(top_k=4)
+one.fill_tokens([choice.ids[0]])
+return [len(choice.ids), choice.probabilities, [await one.decode_step()],
+        [await other.decode_step(), await other.decode_step()]]
+"""
+    count, probabilities, _, _ = await value_of(tmp_path, body)
+    assert count == 4
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+async def test_a_prefix_is_computed_once_and_read_by_later_programs(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        first = json.loads((await world.run("prefix-caching", "--max-tokens", "8")).value)
+        second = json.loads((await world.run("prefix-caching", "--max-tokens", "8")).value)
+        forgotten = json.loads((await world.run("prefix-caching", "--invalidate")).value)
+        third = json.loads((await world.run("prefix-caching", "--max-tokens", "8")).value)
+        await world.run("prefix-caching", "--invalidate")
+        assert world.books().exported == 0
+    assert [run["prefix"] for run in (first, second, third)] == ["computed", "imported", "computed"]
+    assert first["text"] == second["text"] == third["text"]
+    assert first["tokens"] == second["tokens"] > 100
+    assert forgotten == {"forgotten": True}
+
+
+async def test_programs_talk_by_topic(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        listener = await world.launch("messaging", "--listen", "--topic", "t", "--count", "2")
+        assert (await world.run("messaging", "--say", "one", "--topic", "t")).error is None
+        assert (await world.run("messaging", "--say", "two", "--topic", "t")).error is None
+        await read_all(listener)
+        end = await listener.ended.answer()
+    assert json.loads(end.value) == ["one", "two"]
+
+
+async def test_an_error_shows_the_lines_of_the_program_only(tmp_path: Path) -> None:
+    error = await error_of(tmp_path, "context = Context(get_model())\nawait context.decode_step()")
+    assert "program.py" in error
+    assert "await context.decode_step()" in error
+    assert "nothing is pending" in error
+    assert "context.py" not in error
+
+
+async def test_a_program_that_does_not_compile_says_where(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("def main(:\n    pass\n")
+    async with open_world(tmp_path / "home") as world:
+        end = await world.run(program)
+    assert end.error is not None
+    assert "line 1" in end.error
+    assert "SyntaxError" in end.error
+
+
+async def test_sleeping_tasks_sleep_together(tmp_path: Path) -> None:
+    body = """
+import time
+start = time.monotonic()
+await asyncio.gather(*(asyncio.sleep(0.05) for _ in range(10)))
+return [time.monotonic() - start]
+"""
+    (elapsed,) = await value_of(tmp_path, body)
+    assert 0.05 <= elapsed < 0.4
+
+
+async def test_what_a_program_prints_is_its_stdout(tmp_path: Path) -> None:
+    async with open_world(tmp_path / "home") as world:
+        instance = await world.launch(write(tmp_path, 'print("on stdout")'))
+        events = await read_all(instance)
+    assert "on stdout" in "".join(event.value for event in events if event.kind == "stdout")
+
+
+async def test_what_main_returns_is_the_result(tmp_path: Path) -> None:
+    end, _ = await run_body(tmp_path, "return args", "ä", "b")
+    assert end.value == '["ä", "b"]'
+    end, _ = await run_body(tmp_path, 'return "as it is"')
+    assert end.value == "as it is"
