@@ -16,7 +16,9 @@ from typing import Any, Final
 
 import attrs
 import trio
-import trio.testing
+
+# Public only in `trio.testing`, which imports pytest; pinned with Trio, guarded by a test.
+from trio._core import wait_all_tasks_blocked
 
 from pie_trio.wasm import abi
 from pie_trio.wasm.linker import Border, PendingCall
@@ -126,7 +128,7 @@ class Fiber:
         await self.turns.queue.acquire()
         self._has_turn = True
         with trio.move_on_after(STANDING_BACK_SECONDS):
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
         self._begin_slice()
 
     def _begin_slice(self) -> None:
