@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,8 @@ BAD_INSTALLS = {
     "deep": ("a = " + "[" * 20_000, component()),
     "large": (manifest("echo") + "#" * 100_000, component()),
     "artifact elsewhere": (manifest("echo", artifact="../main.wasm"), component()),
+    "entry": (manifest("echo", entry="a; b", language="python"), b"pass"),
+    "call": (manifest("echo", call="by name", language="python"), b"pass"),
     "dependencies": (manifest("echo") + '[dependencies]\nother = "1.0.0"\n', component()),
     "parameter": (manifest("echo") + '[parameters]\nn = {type = "tensor"}\n', component()),
 }
@@ -174,6 +177,26 @@ def test_a_single_file_is_a_program(store: ProgramStore, tmp_path: Path) -> None
         store.from_file(tmp_path / "text.txt")
     with pytest.raises(BadProgram, match=r"no Pie\.toml"):
         store.from_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "body, runtime, arguments, expected",
+    [
+        ("async def main(args): return args", {}, ["a"], ["a"]),
+        ("def go(args): return args", {"entry": "go"}, ["a"], ["a"]),
+        ("async def go(a, b=2): return a + b", {"entry": "go", "call": "kwargs"}, ['{"a": 1}'], 3),
+        ("def main(a=1): return a", {"call": "kwargs"}, [], 1),
+    ],
+)
+async def test_a_python_program_has_a_main_whatever_its_entry_is_called(
+    store: ProgramStore, body: str, runtime: dict[str, str], arguments: list[str], expected: object
+) -> None:
+    text = manifest("program", language="python", **runtime)
+    record = store.install(text, body.encode(), overwrite=True)
+    names: dict[str, Callable[[list[str]], Awaitable[object]]] = {}
+    exec(record.python_source(), names)
+    assert await names["main"](arguments) == expected
+    assert record.python_source().startswith(body)
 
 
 def test_the_store_is_the_owners_alone(store: ProgramStore, tmp_path: Path) -> None:

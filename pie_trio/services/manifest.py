@@ -6,6 +6,7 @@ versions that pass here are safe as parts of a path; nothing else of a manifest 
 
 from __future__ import annotations
 
+import keyword
 import re
 import tomllib
 from typing import TypeGuard
@@ -19,6 +20,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 VERSION = re.compile(r"(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})")
 # What a manifest may call its language, and how we run that.
 LANGUAGES = (("wasm", "wasm"), ("c", "wasm"), ("python", "python"))
+CALLS = ("args", "kwargs")  # main(args), or the entry with the launch input's keys
 PARAMETER_TYPES = ("string", "int", "float", "bool")
 
 
@@ -82,8 +84,8 @@ def _parse(text: str, limits: Limits) -> Manifest:
         description=_string(package, "description", ""),
         language=_language(_string(runtime, "language", "wasm")),
         artifact=_file_name(runtime),
-        entry=_string(runtime, "entry", "main"),
-        call=_string(runtime, "call", "args"),
+        entry=_entry(runtime),
+        call=_one_of(runtime, "call", CALLS),
         text=text,
     )
 
@@ -121,6 +123,20 @@ def _file_name(runtime: dict[str, object]) -> str | None:
     if name is not None and ("/" in name or "\\" in name or name.startswith(".") or "\0" in name):
         raise BadProgram(f"artifact {name[:80]!r} is not the name of a file beside the manifest")
     return name
+
+
+def _entry(runtime: dict[str, object]) -> str:
+    name = _string(runtime, "entry", "main")
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise BadProgram(f"entry {name[:80]!r} is not the name of a function")
+    return name
+
+
+def _one_of(table: dict[str, object], key: str, known: tuple[str, ...]) -> str:
+    value = _string(table, key, known[0])
+    if value not in known:
+        raise BadProgram(f"{key} {value[:80]!r} is not one of {', '.join(known)}")
+    return value
 
 
 def _check_parameters(parameters: dict[str, object]) -> None:

@@ -10,13 +10,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import attrs
-from blake3 import blake3
 
 from pie_trio.config import Limits
 from pie_trio.errors import BadProgram
@@ -24,40 +20,22 @@ from pie_trio.services.manifest import (
     NAME,
     VERSION,
     Manifest,
-    check_identity,
     parse_manifest,
     version_key,
 )
+from pie_trio.services.program_record import (
+    MANIFEST_NAME,
+    ProgramRecord,
+    artifact_name,
+    check_artifact,
+    hash_bytes,
+    make_record,
+    read_program,
+    stored_name,
+)
 
-COMPONENT_MAGIC = b"\0asm\x0d\0\x01\0"
-CORE_MODULE_MAGIC = b"\0asm\x01\0\0\0"
-SUFFIXES = (("wasm", ".wasm"), ("python", ".py"))
-MANIFEST_NAME = "Pie.toml"
+__all__ = ["ProgramRecord", "ProgramStore", "hash_bytes", "read_program"]
 Stamp = tuple[tuple[int, int, int], ...]  # when and what a file was, so that a change is seen
-
-
-def hash_bytes(data: bytes) -> str:
-    return str(blake3(data).hexdigest())
-
-
-@attrs.frozen
-class ProgramRecord:
-    """One program that can be launched."""
-
-    name: str
-    version: str
-    description: str
-    language: str  # "wasm" or "python"
-    artifact: Path
-    artifact_hash: str
-    manifest_hash: str
-    manifest: str
-    entry: str = "main"  # the function that runs, in a Python program
-    call: str = "args"  # or "kwargs": the launch input's keys are its parameters
-
-    @property
-    def identity(self) -> str:
-        return f"{self.name}@{self.version}"
 
 
 class ProgramStore:
@@ -124,8 +102,8 @@ class ProgramStore:
         return read_program(path, self._limits)
 
     def _record(self, manifest: Manifest, folder: Path, artifact_hash: str) -> ProgramRecord:
-        return _record(
-            manifest, folder / _file_name(artifact_hash, manifest.language), artifact_hash
+        return make_record(
+            manifest, folder / stored_name(artifact_hash, manifest.language), artifact_hash
         )
 
     def _entry_path(self, identity: str) -> Path:
@@ -177,59 +155,8 @@ class ProgramStore:
         path = folder / MANIFEST_NAME
         if not path.is_file():
             return None
-        artifact = folder / _artifact_name(parse_manifest(path.read_text("utf-8"), self._limits))
-        return self._remembered((path, artifact), lambda: _from_folder(folder, self._limits))
-
-
-def read_program(path: Path, limits: Limits) -> ProgramRecord:
-    """Raises `BadProgram` with the path in its text."""
-    return _from_folder(path, limits) if path.is_dir() else _from_single_file(path, limits)
-
-
-def check_artifact(language: str, artifact: bytes) -> None:
-    """A cheap look at the first bytes; the compiler looks at the others."""
-    if language == "python":
-        _check_source(artifact)
-    elif artifact.startswith(CORE_MODULE_MAGIC):
-        raise BadProgram("this is a core wasm module, not a component")
-    elif not artifact.startswith(COMPONENT_MAGIC):
-        raise BadProgram("this is not a wasm component")
-
-
-def _check_source(artifact: bytes) -> None:
-    try:
-        source = artifact.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadProgram(f"the Python source is not UTF-8: {error}") from None
-    if not source.strip() or "\0" in source:
-        raise BadProgram("the Python source is empty or has a NUL character")
-
-
-def _from_folder(folder: Path, limits: Limits) -> ProgramRecord:
-    path = folder / MANIFEST_NAME
-    if not path.is_file():
-        raise BadProgram(f"{folder} has no {MANIFEST_NAME}")
-    manifest = parse_manifest(path.read_text("utf-8"), limits)
-    artifact = folder / _artifact_name(manifest)
-    if not artifact.is_file():
-        raise BadProgram(f"{folder} has no {artifact.name}; build the program first")
-    return _record(manifest, artifact, hash_bytes(artifact.read_bytes()))
-
-
-def _from_single_file(path: Path, limits: Limits) -> ProgramRecord:
-    languages = {suffix: language for language, suffix in SUFFIXES}
-    language = languages.get(path.suffix)
-    if language is None:
-        raise BadProgram(f"{path} is neither a .wasm nor a .py file nor a folder")
-    if not path.is_file():
-        raise BadProgram(f"{path} does not exist")
-    artifact = path.read_bytes()
-    check_artifact(language, artifact)
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).lstrip("-_") or "program"
-    name = name[: limits.program_name_length]
-    check_identity(name, "0.0.0", limits)
-    text = f'[package]\nname = "{name}"\nversion = "0.0.0"\n[runtime]\nlanguage = "{language}"\n'
-    return _record(parse_manifest(text, limits), path, hash_bytes(artifact))
+        artifact = folder / artifact_name(parse_manifest(path.read_text("utf-8"), self._limits))
+        return self._remembered((path, artifact), lambda: read_program(folder, self._limits))
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -245,21 +172,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _record(manifest: Manifest, artifact: Path, artifact_hash: str) -> ProgramRecord:
-    return ProgramRecord(
-        name=manifest.name,
-        version=manifest.version,
-        description=manifest.description,
-        language=manifest.language,
-        artifact=artifact,
-        artifact_hash=artifact_hash,
-        manifest_hash=hash_bytes(manifest.text.encode()),
-        manifest=manifest.text,
-        entry=manifest.entry,
-        call=manifest.call,
-    )
-
-
 def _same_program(present: ProgramRecord, wanted: ProgramRecord) -> ProgramRecord:
     same_bytes = present.artifact_hash == wanted.artifact_hash
     if same_bytes and present.manifest_hash == wanted.manifest_hash:
@@ -267,16 +179,6 @@ def _same_program(present: ProgramRecord, wanted: ProgramRecord) -> ProgramRecor
     raise BadProgram(
         f"{present.identity} is installed with other contents; raise its version, or overwrite it"
     )
-
-
-def _file_name(artifact_hash: str, language: str) -> str:
-    return artifact_hash + dict(SUFFIXES)[language]
-
-
-def _artifact_name(manifest: Manifest) -> str:
-    """The file beside the manifest that is run, if it does not name one itself."""
-    default = "main.py" if manifest.language == "python" else f"{manifest.name}.wasm"
-    return manifest.artifact or default
 
 
 def _stats(paths: tuple[Path, ...]) -> list[os.stat_result]:

@@ -5,7 +5,7 @@ They are never run here; the scripted engine of `support/scripted_engine.py` onl
 
 from __future__ import annotations
 
-import pie_trio.services.program_store as store
+from pie_trio.services.program_record import COMPONENT_MAGIC
 
 
 def manifest(name: str, version: str = "0.1.0", language: str = "wasm", **runtime: str) -> str:
@@ -19,4 +19,4 @@ def manifest(name: str, version: str = "0.1.0", language: str = "wasm", **runtim
 
 def component(padding: int = 0) -> bytes:
     """Bytes that begin like a component."""
-    return store.COMPONENT_MAGIC + bytes(padding)
+    return COMPONENT_MAGIC + bytes(padding)
