@@ -54,7 +54,7 @@ class ProgramLoader:
         return LoadedProgram(record.identity, program, ())
 
     async def _load_python(self, record: ProgramRecord) -> LoadedProgram:
-        source = record.artifact.read_text(encoding="utf-8")
+        source = record.python_source()
         program = self._components.get("interpreter")
         if program is None:
             component = await ensure_interpreter(self._home.interpreter, self._say)
