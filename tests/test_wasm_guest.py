@@ -101,6 +101,14 @@ async def test_a_list_within_the_bound_arrives_whole(world: World) -> None:
     assert probe.bytes_put == MIB
 
 
+async def test_the_bound_is_for_each_call_not_for_all_of_them(artifacts: Path) -> None:
+    probe = Probe(Deed.PUT_BYTES, amount=MIB // 48)
+    limits = Limits(host_call_bytes=MIB)
+    async with open_world(artifacts, limits=limits) as world, world.open(probe) as guest:
+        for _ in range(3):
+            await guest.run()
+
+
 async def test_a_list_beyond_the_bound_is_refused_before_it_is_copied(artifacts: Path) -> None:
     async with open_world(artifacts, limits=Limits(host_call_bytes=MIB)) as world:
         reason = await world.fault_of(Probe(Deed.PUT_BYTES, amount=MIB // 32 + 1))

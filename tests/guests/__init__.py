@@ -6,6 +6,7 @@ Nothing here outlives the test that uses it, and nothing compiles in a process o
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import IntEnum
@@ -87,6 +88,7 @@ class Probe:
     closed: list[int] = attrs.field(factory=list)
     bytes_put: int = 0
     soon_calls: int = 0
+    soon_seconds: float = 0.0
     waiting: trio.Event = attrs.field(factory=trio.Event)
     parks: list[str] = attrs.field(factory=list)
     events: list[EventPollable] = attrs.field(factory=list)
@@ -108,7 +110,11 @@ async def _wait(probe: Probe) -> None:
 
 
 async def _soon(probe: Probe) -> None:
+    """Never waits, but may keep the processor busy."""
     probe.soon_calls += 1
+    end = time.perf_counter() + probe.soon_seconds
+    while time.perf_counter() < end:
+        pass
 
 
 async def _fail_later(probe: Probe) -> None:
