@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 import trio
 
+from pie_trio.services.gateway import open_listeners, serve_gateway
 from tests.support.gateway import open_world
 from tests.support.scripted_engine import ScriptedInstance
+from tests.world import open_world as open_engine_world
 
-DRIVER = Path(__file__).parent / "support" / "official_client_driver.py"
+SUPPORT = Path(__file__).parent / "support"
+INFERLETS = Path(__file__).parents[1] / "inferlets"
 STEPS = [
     "authenticate",
     "ping",
@@ -39,6 +42,17 @@ STEPS_OF_VERSION = {
     "0.4.0": ["check of hashes", "many processes", "what is not served"],
     "0.5.3": ["run of a decorated function", "run by name"],
 }
+
+STEPS_ON_ENGINE = [
+    "authenticate",
+    "query",
+    "install and launch",
+    "streamed text",
+    "Python source",
+    "signal, list, attach",
+    "terminate",
+]
+STEPS_ON_ENGINE_OF_VERSION = {"0.4.0": "many processes", "0.5.3": "a decorated function"}
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +80,19 @@ async def arguments(instance: ScriptedInstance) -> str:
     return " ".join(instance.arguments)
 
 
+async def drive(driver: str, url: str, version: str, packages: Path, *more: str) -> set[str]:
+    """The steps that held; the driver's complaint if one did not."""
+    finished = await trio.run_process(
+        [sys.executable, str(SUPPORT / driver), url, version, *more],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), str(SUPPORT)])},
+        capture_stdout=True,
+        capture_stderr=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout.decode() + finished.stderr.decode()
+    return set(finished.stdout.decode().splitlines())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("version", STEPS_OF_VERSION)
 async def test_an_unmodified_official_client_is_served(
@@ -73,14 +100,25 @@ async def test_an_unmodified_official_client_is_served(
 ) -> None:
     async with open_world(tmp_path) as world:
         world.engine.add("arguments", arguments)
-        finished = await trio.run_process(
-            [sys.executable, str(DRIVER), world.url, version],
-            env={**os.environ, "PYTHONPATH": str(client_packages[version])},
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-        )
-        errors = finished.stderr.decode()
-        assert finished.returncode == 0, errors
-        assert set(finished.stdout.decode().splitlines()) == {*STEPS, *STEPS_OF_VERSION[version]}
+        packages = client_packages[version]
+        steps = await drive("official_client_driver.py", world.url, version, packages)
+        assert steps == {*STEPS, *STEPS_OF_VERSION[version]}
         assert all(instance.is_finished for instance in world.engine.instances())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", STEPS_ON_ENGINE_OF_VERSION)
+async def test_an_unmodified_official_client_runs_real_guests(
+    version: str, client_packages: dict[str, Path], tmp_path: Path
+) -> None:
+    async with open_engine_world(tmp_path) as world, trio.open_nursery() as nursery:
+        engine = world.engine
+        [listener] = await open_listeners("127.0.0.1", 0, engine.settings.limits)
+        nursery.start_soon(serve_gateway, engine, [listener], engine.settings, engine.ports)
+        url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}"
+        component = str(INFERLETS / "helloworld" / "helloworld.wasm")
+        packages = client_packages[version]
+        steps = await drive("official_client_on_engine.py", url, version, packages, component)
+        assert steps == {*STEPS_ON_ENGINE, STEPS_ON_ENGINE_OF_VERSION[version]}
+        assert engine.instances() == []
+        nursery.cancel_scope.cancel()

@@ -1,6 +1,7 @@
 """Drives one unmodified official client against a server, in a process of its own.
 
-`python official_client_driver.py URL VERSION`, with the client's packages on PYTHONPATH. It writes
+`python official_client_driver.py URL VERSION`, with the client's packages and this
+folder on PYTHONPATH. It writes
 the name of each step that held to its standard output; the first that does not hold ends it.
 """
 
@@ -11,7 +12,9 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from official_steps import held, refused, until_end  # type: ignore[import-not-found]
 from pie_client import Event, PieClient  # type: ignore[import-not-found]
 
 MAGIC = b"\0asm\x0d\0\x01\0"
@@ -19,27 +22,7 @@ MANIFEST = '[package]\nname = "{name}"\nversion = "1.2.3"\n[runtime]\nlanguage =
 SECONDS_MAX = 60
 
 
-def held(step: str) -> None:
-    sys.stdout.write(step + "\n")
-    sys.stdout.flush()
-
-
-async def until_end(process):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    events = []
-    while not events or events[-1][0] not in (Event.Return, Event.Error):
-        events.append(await process.recv())
-    return events
-
-
-async def refused(call) -> str:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    try:
-        await call
-    except Exception as error:
-        return str(error)
-    raise AssertionError("the call was not refused")
-
-
-async def basics(client) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def basics(client: Any) -> None:
     await client.ping()
     held("ping")
     ok, status = await client.query("model_status", "")
@@ -54,7 +37,7 @@ async def basics(client) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN00
     held("empty list")
 
 
-async def programs(client, version: str) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def programs(client: Any, version: str) -> None:
     folder = Path(tempfile.mkdtemp())
     wasm, toml = folder / "p.wasm", folder / "Pie.toml"
     wasm.write_bytes(MAGIC + bytes(600_000))
@@ -76,7 +59,7 @@ async def programs(client, version: str) -> None:  # type: ignore[no-untyped-def
     held("refused installs")
 
 
-async def launches(client) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def launches(client: Any) -> None:
     talker = await client.launch_process("talker@0.1.0")
     assert await until_end(talker) == [
         (Event.Stdout, "out"),
@@ -106,7 +89,7 @@ async def launches(client) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN
     held("fifty launches")
 
 
-async def files(client) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def files(client: Any) -> None:
     blob = bytes(range(256)) * 2500
     for _ in range(5):
         process = await client.launch_process("file-echo@0.1.0")
@@ -117,7 +100,7 @@ async def files(client) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     held("files both ways")
 
 
-async def attaching(client, url: str) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def attaching(client: Any, url: str) -> None:
     async with PieClient(url) as first:
         await first.authenticate("ann")
         process = await first.launch_process("echo@0.1.0", input={"args": ["before"]})
@@ -143,7 +126,7 @@ async def attaching(client, url: str) -> None:  # type: ignore[no-untyped-def]  
     held("strangers")
 
 
-async def of_0_4(client, url: str) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def of_0_4(client: Any, url: str) -> None:
     inputs = [{"args": [str(number)]} for number in range(10)]
     assert await client.run_processes("arguments@0.1.0", inputs) == [str(n) for n in range(10)]
     assert "unreachable" in await refused(client.run_processes("failing@0.1.0", [{}]))
@@ -160,11 +143,11 @@ async def of_0_4(client, url: str) -> None:  # type: ignore[no-untyped-def]  # n
     held("what is not served")
 
 
-async def of_0_5(client, url: str) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def of_0_5(client: Any, url: str) -> None:
     from pie_client import inferlet
 
     @inferlet
-    async def add_numbers(first: int, second: int = 2):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    async def add_numbers(first: int, second: int = 2) -> int:
         """Adds."""
         return first + second
 
