@@ -15,6 +15,7 @@ from pie_trio.config import Limits
 from pie_trio.errors import BadProgram
 from pie_trio.wasm.compile import Compiler, compile_component
 from pie_trio.wasm.guest import open_guest, open_sandbox
+from pie_trio.wasm.linker import HostInterfaces
 from pie_trio.wasm.ticker import FuelSlices
 from tests.guests import HERE
 
@@ -46,7 +47,9 @@ def _files(cache: Path) -> list[str]:
 
 async def test_a_compiled_component_runs(tmp_path: Path) -> None:
     artifact = await compile_component(THIN, tmp_path / "cache", limits=Limits())
-    interfaces = {"test:host/calls": {"add": lambda _host, a, b: a + b, "later": later}}
+    interfaces: HostInterfaces = {
+        "test:host/calls": {"add": lambda _host, a, b: a + b, "later": later}
+    }
 
     async with open_sandbox(Limits()) as sandbox:
         program = sandbox.load(artifact, interfaces)

@@ -113,7 +113,8 @@ def _signatures(engine: Engine, component: Component) -> dict[str, str]:
     names: list[tuple[Any, str]] = []
     functions: dict[str, Any] = {}
     for interface, extern in component.type.imports(engine).items():
-        for name, item in extern.ty.exports(engine).items():
+        exported: Any = extern.ty
+        for name, item in exported.exports(engine).items():
             if isinstance(item.ty, wit.ResourceType):
                 names.append((item.ty, name))
             elif isinstance(item.ty, wit.FuncType):

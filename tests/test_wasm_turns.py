@@ -52,7 +52,6 @@ async def test_busy_guests_hold_up_the_event_loop_for_a_slice_at_most(
 async def test_a_guest_whose_host_calls_are_slow_is_cut_off_after_a_slice_too(
     artifacts: Path,
 ) -> None:
-    """The ticker hardly ever finds such a guest running."""
     async with open_world(artifacts) as world, trio.open_nursery() as nursery:
         nursery.start_soon(world.run, Probe(Deed.SOON_FOR_EVER, soon_seconds=0.0005))
         await trio.sleep(0.05)

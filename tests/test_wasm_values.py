@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from array import array
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import pytest
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pie_trio.config import Limits
 from pie_trio.wasm.codec import Case, Err
 from pie_trio.wasm.guest import Program, open_guest, open_sandbox
+from pie_trio.wasm.linker import HostInterfaces
 from pie_trio.wasm.ticker import EpochSlices
 from tests.guests import compiled
 
@@ -73,6 +74,11 @@ class Mirror:
         self.taken = values
 
 
+MIRROR: Final[HostInterfaces] = {
+    "test:host/mirror": {"give": lambda mirror: mirror.given, "take": Mirror.take}
+}
+
+
 def _f32(value: float) -> float:
     single: float = struct.unpack("<f", struct.pack("<f", value))[0]
     return single
@@ -91,9 +97,8 @@ async def _mirrored(directory: Path, kind: str, values: Any, definition: str = "
     exports = NAMED.format(definition=definition) if definition else ""
     text = GUEST.format(types="", exports=exports, type=kind)
     artifact = compiled(directory, text, EpochSlices())
-    host = {"test:host/mirror": {"give": lambda mirror: mirror.given, "take": Mirror.take}}
     async with open_sandbox(Limits()) as sandbox:
-        return await _through(sandbox.load(artifact, host), values)
+        return await _through(sandbox.load(artifact, MIRROR), values)
 
 
 @pytest.mark.parametrize(
@@ -156,9 +161,8 @@ async def test_a_resource_comes_back_as_the_very_same_object(tmp_path: Path) -> 
     exports = '(export "thing" (type $thing (sub resource)))'
     text = GUEST.format(types="", exports=exports, type="(own $thing)")
     artifact = compiled(tmp_path, text, EpochSlices())
-    host = {"test:host/mirror": {"give": lambda mirror: mirror.given, "take": Mirror.take}}
     async with open_sandbox(Limits()) as sandbox:
-        taken = await _through(sandbox.load(artifact, host), things)
+        taken = await _through(sandbox.load(artifact, MIRROR), things)
 
     assert all(one is other for one, other in zip(taken, things, strict=True))
 

@@ -18,7 +18,7 @@ from pie_trio.wasm.codec import Case, Err
 from pie_trio.wasm.faults import GuestExit
 from pie_trio.wasm.signatures import read_contract
 from pie_trio.wasm.wasi import WasiState, wasi_interfaces
-from pie_trio.wasm.wasi.poll import Deadline, EventPollable, Ready, wait_for_any
+from pie_trio.wasm.wasi.poll import Deadline, EventPollable, Pollable, Ready, wait_for_any
 from tests.guests import Deed, Probe, World, open_world
 
 
@@ -108,7 +108,7 @@ async def test_a_guest_that_polls_busily_leaves_room_for_what_it_waits_for(world
 
 
 async def test_the_earliest_deadline_ends_a_wait(autojump_clock: MockClock) -> None:
-    pollables = [Deadline(50.0), EventPollable(), Deadline(20.0), EventPollable()]
+    pollables: list[Pollable] = [Deadline(50.0), EventPollable(), Deadline(20.0), EventPollable()]
 
     assert await wait_for_any(pollables) == [2]
     assert trio.current_time() == 20.0
