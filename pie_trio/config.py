@@ -31,7 +31,6 @@ class Limits:
     guest_core_instances: int = 128
     compile_seconds: float = 300.0
     compile_memory_bytes: int = 6144 * MIB
-    models_per_instance: int = 16
     queues_per_instance: int = 1024
     arguments_bytes: int = 4 * MIB
     guest_held_bytes: int = 256 * MIB  # blobs, passes and results that the host holds for one guest
@@ -102,7 +101,6 @@ class Limits:
     worker_start_seconds: float = 120.0
     worker_restarts_max: int = 5
     worker_restart_backoff_seconds: float = 0.2
-    worker_frames_max: int = 64
     worker_frame_bytes: int = 256 * MIB
     grace_seconds: float = 5.0
 

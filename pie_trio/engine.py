@@ -18,23 +18,24 @@ import attrs
 import trio
 
 from pie_trio import __version__
-from pie_trio.access import InstanceModel, InstanceScope
 from pie_trio.actors.instance import Instance
 from pie_trio.config import ModelSettings, Settings
 from pie_trio.errors import PieError, TooMany
 from pie_trio.guest_console import text_sink
 from pie_trio.handles import EngineFacts
 from pie_trio.home import Home
+from pie_trio.instance_scope import InstanceScope
 from pie_trio.messages import InstanceId, Owner
+from pie_trio.model_access import InstanceModel
 from pie_trio.ports import Ports
 from pie_trio.program_loader import LoadedProgram, ProgramLoader
 from pie_trio.served_model import Resident, ServedModel
 from pie_trio.services.chat_template import ChatTemplate
 from pie_trio.services.kvs import KeyValueStore
+from pie_trio.services.model_files import StoredModel
 from pie_trio.services.model_store import (
     DEFAULT_MODEL,
     ModelStore,
-    StoredModel,
     pretend_model,
 )
 from pie_trio.services.program_store import ProgramRecord, ProgramStore

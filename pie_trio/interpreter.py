@@ -39,7 +39,7 @@ async def ensure_interpreter(cache: Path, say: Callable[[str], None]) -> Path:
         if result.returncode != 0:
             lines = result.stderr.decode(errors="replace").strip().splitlines()
             raise BadProgram(f"the Python interpreter cannot be built: {lines[-1:]}")
-        os.replace(output, component)  # noqa: PTH105: a rename does not block
+        os.replace(output, component)  # noqa: PTH105
     say("built the Python interpreter")
     return component
 

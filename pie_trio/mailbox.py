@@ -1,7 +1,8 @@
-"""All the concurrency that is added to Trio: a one-shot answer slot and a bounded mailbox.
+"""All the concurrency that is added to Trio: a one-shot answer slot.
 
 A `Reply` belongs to its asker; filling it never blocks, even if nobody waits any more. What dies
-with an asker is only its interest: the slot is filled all the same and forgotten.
+with an asker is only its interest: the slot is filled all the same and forgotten. Mailboxes are
+Trio's own memory channels, always bounded, each with a bound that `config.Limits` names.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import trio
 from pie_trio.errors import PieError
 
 T = TypeVar("T")
-Mailbox = tuple[trio.MemorySendChannel[T], trio.MemoryReceiveChannel[T]]
 
 
 class Reply(Generic[T]):
@@ -54,8 +54,3 @@ class Reply(Generic[T]):
         """Cancelled: the answer falls into an empty slot."""
         await self._event.wait()
         return self.take()
-
-
-def open_mailbox(kind: type[T], bound: int) -> Mailbox[T]:
-    """A bounded mailbox for messages of a kind; a sender waits while it is full."""
-    return trio.open_memory_channel[T](bound)

@@ -15,9 +15,10 @@ import attrs
 import pytest
 import trio
 
-from pie_trio.access import InstanceModel, InstanceScope
 from pie_trio.errors import GuestFault, PieError
+from pie_trio.instance_scope import InstanceScope
 from pie_trio.messages import InstanceId, Owner
+from pie_trio.model_access import InstanceModel
 from pie_trio.ports import Ports, RandomStreams
 from pie_trio.served_model import Resident
 from pie_trio.wasm.host.resources import Queue

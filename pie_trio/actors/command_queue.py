@@ -1,20 +1,21 @@
 """One command queue of one instance: commands take effect in the order of the calls.
 
 Passes are handed on at once, so that several of one queue may share a batch; every other command
-waits until all passes before it have settled. The queue lives inside its instance and dies with
-it; a command still in the mailbox then is never executed, and its pages go back with the lease.
+waits until all passes before it have settled. The loop runs in its instance's nursery while there
+is something to do, and dies with the instance; a command still in the mailbox then is never
+executed, and its pages go back with the lease.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Protocol
+from typing import Protocol
 
 import trio
 
 from pie_trio.config import Limits
 from pie_trio.errors import PieError
-from pie_trio.mailbox import Reply, open_mailbox
+from pie_trio.mailbox import Reply
 from pie_trio.messages import ForwardPass, PassResult, QueueCommand, RunCommand, SubmitPass
 from pie_trio.ports import Ports
 
@@ -29,10 +30,11 @@ class PassSink(Protocol):
 class CommandQueue:
     """The mailbox of a queue and its loop."""
 
-    def __init__(self, sink: PassSink, limits: Limits, ports: Ports) -> None:
+    def __init__(self, sink: PassSink, nursery: trio.Nursery, limits: Limits, ports: Ports) -> None:
         self._sink = sink
+        self._nursery = nursery
         self._ports = ports
-        self._send, self._receive = open_mailbox(SubmitPass, limits.mailbox)
+        self._send, self._receive = trio.open_memory_channel[QueueCommand](limits.mailbox)
         self._in_mailbox = 0
         self._unsettled: deque[Reply[PassResult]] = deque()
         self._has_failed = False
@@ -52,14 +54,16 @@ class CommandQueue:
     async def run_in_turn(self, command: RunCommand) -> None:
         await self._post(command)
 
-    async def _post(self, command: Any) -> None:
+    async def _post(self, command: QueueCommand) -> None:
+        if not self._in_mailbox:
+            self._nursery.start_soon(self._run)
         self._in_mailbox += 1
         await self._send.send(command)
 
-    async def run(self) -> None:
-        """The loop; ends with its instance."""
-        while True:
-            command: QueueCommand = await self._receive.receive()
+    async def _run(self) -> None:
+        """The loop; ends when everything has been done."""
+        while self._in_mailbox:
+            command = await self._receive.receive()
             self._ports.hit("command_queue.command")
             match command:
                 case SubmitPass(forward):

@@ -8,7 +8,6 @@ generation is lost, every pass of it is refused, those still in a mailbox includ
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 import attrs
@@ -18,7 +17,8 @@ from gpu_worker import wire
 from pie_trio.config import Batching, BatchTrigger, Limits
 from pie_trio.errors import PassFailed, PieError, Terminated, WorkerLost
 from pie_trio.events import BatchDispatched, BatchSettled
-from pie_trio.mailbox import Reply, open_mailbox
+from pie_trio.gathering import Gathering
+from pie_trio.mailbox import Reply
 from pie_trio.messages import ForwardPass, Owner, PageId, ResourceKind
 from pie_trio.ports import Ports
 from pie_trio.services.batch_policy import (
@@ -30,9 +30,8 @@ from pie_trio.services.batch_policy import (
 )
 from pie_trio.services.page_pool import PagePool
 from pie_trio.services.pass_chunks import Collected, request_for
+from pie_trio.services.pass_order import PassOrder
 from pie_trio.services.worker_link import WorkerLink
-
-HOPS = 2  # steps of the scheduler until a guest that parks in passing is back, or a queue hands on
 
 
 @attrs.frozen(eq=False)
@@ -42,11 +41,7 @@ class Ping:
     reply: Reply[str]
 
 
-@attrs.frozen(eq=False)
-class InboxMessage:
-    """What the mailbox carries: a pass to batch, or a ping."""
-
-    content: ForwardPass | Ping
+ModelMessage = ForwardPass | Ping
 
 
 @attrs.define(eq=False)
@@ -93,21 +88,18 @@ class ModelLoop:
         self._limits = limits
         self._ports = ports
         self._on_fault = on_fault
-        self._send, self._receive = open_mailbox(InboxMessage, limits.passes_waiting_max)
+        self._send, self._receive = trio.open_memory_channel[ModelMessage](
+            limits.passes_waiting_max
+        )
         self._tracked: dict[int, dict[ForwardPass, None]] = {}  # by owner, until settled
         self._waiting: list[WaitingPass] = []
         self._pings: list[Ping] = []
         self._in_flight: set[ForwardPass] = set()
         self._collected: dict[ForwardPass, Collected] = {}
-        self._page_writers: dict[PageId, WaitingPass] = {}
-        self._embedding_writers: dict[int, WaitingPass] = {}
-        self._queue_tails: dict[tuple[int, int], WaitingPass] = {}
-        self._arrivals = 0
+        self._order = PassOrder()
+        self._gathering = Gathering(limits)
+        self._cohort: set[int] = set()
         self._batches = 0
-        self._cohort: set[int] = set()  # whom the last batch woke
-        self._awake: set[int] = set()  # those of them that have not parked since
-        self._slices: Counter[int] = Counter()  # CPU slices of each since then
-        self._gathered = trio.Event()
         self._lost: WorkerLost | None = None
 
     # --- the handle: what queues and instances call
@@ -122,14 +114,14 @@ class ModelLoop:
 
     def submit_nowait(self, forward: ForwardPass) -> None:
         """Raises `trio.WouldBlock` when the inbox is full."""
-        self._send.send_nowait(InboxMessage(forward))
+        self._send.send_nowait(forward)
 
     async def submit(self, forward: ForwardPass) -> None:
-        await self._send.send(InboxMessage(forward))
+        await self._send.send(forward)
 
     async def ping(self, reply: Reply[str]) -> None:
         """An empty batch through the worker and back."""
-        await self._send.send(InboxMessage(Ping(reply)))
+        await self._send.send(Ping(reply))
 
     def writes_elsewhere(self, owner: Owner, queue: int, pages: set[PageId]) -> bool:
         """Whether a pass of another queue of this owner is still to write one of these pages."""
@@ -149,27 +141,19 @@ class ModelLoop:
             if not forward.reply.is_filled:
                 forward.reply.refuse(Terminated("the instance has ended"))
         self._waiting = [w for w in self._waiting if w.forward.owner != owner]
-        for key in [key for key in self._queue_tails if key[0] == owner.number]:
-            del self._queue_tails[key]
-        self.parked(owner)
+        self._order.drop_owner(owner)
+        self._gathering.parked(owner.number)
 
     def parked(self, owner: Owner) -> None:
         """The instance has nothing to do but wait: the next batch need not wait for it."""
-        self._awake.discard(owner.number)
-        if not self._awake:
-            self._gathered.set()
+        self._gathering.parked(owner.number)
 
     def woke(self, owner: Owner) -> None:
-        if owner.number in self._cohort:
-            self._awake.add(owner.number)
+        self._gathering.woke(owner.number)
 
     def used_slice(self, owner: Owner) -> None:
         """It goes on computing: after a few slices the next batch waits for it no more."""
-        if owner.number in self._awake:
-            self._slices[owner.number] += 1
-            if self._slices[owner.number] >= self._limits.gather_slices:
-                self._cohort.discard(owner.number)
-                self.parked(owner)
+        self._gathering.used_slice(owner.number)
 
     def close(self, lost: WorkerLost) -> None:
         """The generation is over: every pass of it is refused."""
@@ -202,20 +186,9 @@ class ModelLoop:
                 return  # the supervisor closes this generation
 
     async def _gather(self) -> None:
-        """Waits until everybody whom the last batch woke has submitted, parked or died.
-
-        A loop that dispatched the first arrival at once would split a cohort of 32 into 1 + 31.
-        """
-        if self._awake and self._batching.trigger is BatchTrigger.ADAPTIVE:
-            share = self._limits.gather_share * self.counts.last_seconds
-            with trio.move_on_after(max(share, self._limits.gather_seconds_min)):
-                while self._awake:
-                    self._gathered = trio.Event()
-                    await self._gathered.wait()
-                    for _ in range(HOPS):
-                        await trio.lowlevel.checkpoint()
-        self._cohort.clear()
-        self._awake.clear()
+        if self._batching.trigger is BatchTrigger.ADAPTIVE:
+            await self._gathering.wait(self.counts.last_seconds)
+        self._gathering.end()
 
     def _drain_inbox(self) -> None:
         while True:
@@ -228,32 +201,13 @@ class ModelLoop:
         with trio.move_on_at(float("inf") if deadline is None else deadline):
             self._accept(await self._receive.receive())
 
-    def _accept(self, envelope: InboxMessage) -> None:
-        message = envelope.content
+    def _accept(self, message: ModelMessage) -> None:
         if isinstance(message, Ping):
             self._pings.append(message)
             return
         if message not in self._tracked.get(message.owner.number, ()):
             return  # its owner died while it was on the way
-        waiting = WaitingPass(message, self._arrivals, self._all_before(message))
-        self._arrivals += 1
-        self._waiting.append(waiting)
-        self._queue_tails[message.owner.number, message.queue] = waiting
-        for page in written_slots(message):
-            self._page_writers[page] = waiting
-        for _, slot in message.embed_outputs:
-            self._embedding_writers[slot] = waiting
-
-    def _all_before(self, forward: ForwardPass) -> tuple[WaitingPass, ...]:
-        """The last pass of its queue, and the writers of what it reads, in whatever queue."""
-        slots = [-1 - token for token in forward.tokens if token < 0]
-        candidates = [
-            self._queue_tails.get((forward.owner.number, forward.queue)),
-            *(self._page_writers.get(page) for page in forward.pages),
-            *(self._embedding_writers.get(slot) for slot in slots),
-        ]
-        found = {item.arrival: item for item in candidates if item and not item.has_left}
-        return tuple(found.values())
+        self._waiting.append(self._order.arrive(message))
 
     def _next_plan(self) -> Plan:
         now = trio.current_time()
@@ -289,7 +243,8 @@ class ModelLoop:
         ]
         for chunk in plan.chunks:
             chunk.waiting.rows_done = chunk.end
-            chunk.waiting.after = ()
+            if chunk.waiting.has_left:
+                self._order.leave(chunk.waiting)
         self._batches += 1
         self._waiting = [waiting for waiting in self._waiting if not waiting.has_left]
         return wire.Batch(
@@ -302,11 +257,11 @@ class ModelLoop:
     def _settle(self, plan: Plan, result: wire.BatchResult) -> None:
         """Gives the answers out: straight to the askers, no mailbox upwards."""
         self._in_flight = set()
+        self._cohort = set()
         assert len(result.answers) == len(plan.chunks), "a batch has an answer for each request"
         for chunk, answer in zip(plan.chunks, result.answers, strict=True):
             self._settle_chunk(chunk, answer)
-        self._awake = set(self._cohort)
-        self._slices.clear()
+        self._gathering.begin(self._cohort)
 
     def _settle_chunk(self, chunk: Chunk, answer: wire.Answer) -> None:
         forward = chunk.waiting.forward

@@ -16,7 +16,7 @@ import trio
 from pie_trio.config import Limits
 from pie_trio.errors import GuestFault, OutOfPages, PieError, WorkerLost
 from pie_trio.events import ExportDropped, PagesRefused
-from pie_trio.mailbox import Reply, open_mailbox
+from pie_trio.mailbox import Reply
 from pie_trio.messages import AllocatePages, Owner, ResourceKind
 from pie_trio.ports import Ports
 from pie_trio.services.page_pool import PagePool, Tenancy
@@ -90,7 +90,7 @@ class ResourceManager:
         """While open, the owner may allocate. Afterwards it is a tombstone."""
         if self._lost is not None:
             raise self._lost
-        send, receive = open_mailbox(AllocatePages, self._limits.mailbox)
+        send, receive = trio.open_memory_channel[AllocatePages](self._limits.mailbox)
         tenancies = {kind: pool.open_tenancy(owner) for kind, pool in self.pools.items()}
         lease = Lease(owner, tenancies, self.pools, waits_for_client, send, self, self._limits)
         self._leases[owner.number] = lease

@@ -18,7 +18,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection
 from pie_trio.client.errors import RequestRefused, ServerGone
 from pie_trio.client.remote import RemoteInstance
 from pie_trio.config import Limits
-from pie_trio.mailbox import Reply, open_mailbox
+from pie_trio.mailbox import Reply
 from pie_trio.services.client_messages import (
     AttachProcess,
     Request,
@@ -64,7 +64,7 @@ class ClientLink:
         self._pending: dict[int, _Pending] = {}
         self._number = 0
         self._gone: ServerGone | None = None
-        self._frames, self._outgoing = open_mailbox(bytes, limits.mailbox)
+        self._frames, self._outgoing = trio.open_memory_channel[bytes](limits.mailbox)
 
     def next_number(self) -> int:
         self._number += 1

@@ -18,7 +18,7 @@ import attrs
 import trio
 
 # Public only in `trio.testing`, which imports pytest; pinned with Trio, guarded by a test.
-from trio._core import wait_all_tasks_blocked
+from trio._core import wait_all_tasks_blocked  # type: ignore[attr-defined]
 
 from pie_trio.wasm import abi
 from pie_trio.wasm.linker import Border, PendingCall

@@ -1,29 +1,23 @@
-"""One instance's way to the models: the `ModelHandle` and `QueueHandle` that host functions use.
+"""One command queue as its instance sees it: the `QueueHandle` that host functions use.
 
-Every pass is resolved, made writable and pinned here, in the instance's own task. A lease is
-taken when a model is first really used, and given back when the instance's leases close. A
-refused call has changed nothing; a cancelled one leaves only what the lease will give back.
+Every pass is resolved, made writable and pinned here, in the instance's own task. A refused call
+has changed nothing; a cancelled one leaves only what the lease will give back.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Protocol
 
-import attrs
 import trio
 
 from pie_trio.actors.command_queue import CommandQueue
-from pie_trio.actors.resource_manager import Lease
-from pie_trio.config import Limits
 from pie_trio.errors import GuestFault, PieError, WorkerLost
-from pie_trio.handles import ModelFacts, TokenizerLike
+from pie_trio.handles import ModelHandle
+from pie_trio.instance_scope import InstanceScope
 from pie_trio.mailbox import Reply
 from pie_trio.messages import (
     ForwardPass,
-    Owner,
     PageHandle,
     PageId,
     PassDraft,
@@ -32,93 +26,28 @@ from pie_trio.messages import (
     ResourceKind,
     RunCommand,
 )
-from pie_trio.ports import Ports
-from pie_trio.served_model import Residence, Resident, ServedModel
+from pie_trio.pass_plan import PassPlan
+from pie_trio.served_model import Residence, ServedModel
 from pie_trio.services.page_pool import PagePool, Tenancy
 from pie_trio.services.pass_chunks import pass_seed
 
 
-@attrs.define(eq=False)
-class InstanceScope:
-    """What lives and dies with one instance: its leases, its queues' loops, its ordinals."""
-
-    resident: Resident
-    leases: AsyncExitStack
-    queues: trio.Nursery
-    limits: Limits
-    ports: Ports
-    residences: dict[str, Residence] = attrs.field(factory=dict)
-    queues_opened: int = 0
+class ModelAccess(ModelHandle, Protocol):
+    """The model of a queue, with what only this side may use."""
 
     @property
-    def owner(self) -> Owner:
-        return self.resident.owner
-
-    async def residence(self, model: ServedModel) -> Residence:
-        found = self.residences.get(model.name)
-        if found is None:
-            found = await self.leases.enter_async_context(model.reside(self.resident))
-            self.residences[model.name] = found
-        return found
-
-    def parked(self) -> None:
-        """The guest waits: for batches that gather, and for those who wait for its pages."""
-        for residence in self.residences.values():
-            residence.loop.parked(self.owner)
-            residence.manager.reconsider()
-
-    def woke(self) -> None:
-        for residence in self.residences.values():
-            residence.loop.woke(self.owner)
-
-    def used_slice(self) -> None:
-        """The guest computes: batches do not wait for it for long."""
-        for residence in self.residences.values():
-            residence.loop.used_slice(self.owner)
-
-
-class InstanceModel:
-    """Implements `handles.ModelHandle`."""
-
-    def __init__(self, model: ServedModel, scope: InstanceScope) -> None:
-        self.model = model
-        self.scope = scope
-
+    def model(self) -> ServedModel: ...
     @property
-    def facts(self) -> ModelFacts:
-        return self.model.facts
-
-    @property
-    def tokenizer(self) -> TokenizerLike:
-        return self.model.tokenizer
-
-    def render_chat(self, request_json: str) -> str:
-        try:
-            request = json.loads(request_json)
-            messages = request["messages"]
-            add_prompt = bool(request.get("add_generation_prompt", True))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise GuestFault(
-                f'render-chat wants {{"messages": [...], "add_generation_prompt": true}}: {error!r}'
-            ) from error
-        return self.model.template.render(messages, add_prompt)
-
-    def create_queue(self) -> InstanceQueue:
-        limit = self.scope.limits.queues_per_instance
-        if self.scope.queues_opened >= limit:
-            raise GuestFault(f"queues_per_instance: {limit} queues were created already")
-        number = self.scope.queues_opened
-        self.scope.queues_opened += 1
-        return InstanceQueue(self, number)
+    def scope(self) -> InstanceScope: ...
 
 
 class InstanceQueue:
     """Implements `handles.QueueHandle`."""
 
-    def __init__(self, model: InstanceModel, number: int) -> None:
+    def __init__(self, model: ModelAccess, number: int) -> None:
         self.model = model
         self.priority = Priority.NORMAL
-        self._scope = model.scope
+        self._scope: InstanceScope = model.scope
         self._number = number
         self._passes = 0
         self._commands: CommandQueue | None = None
@@ -132,7 +61,7 @@ class InstanceQueue:
 
     async def submit(self, draft: PassDraft) -> Reply[PassResult]:
         residence = await self._residence()
-        plan = _PassPlan.check(draft, residence, self.model.facts.page_size)
+        plan = PassPlan.check(draft, residence.lease, self.model.facts.page_size)
         copies = await self._make_writable(plan, residence)
         forward = self._forward_pass(plan, copies)
         residence.loop.track(forward)
@@ -224,11 +153,10 @@ class InstanceQueue:
         return lease.pools[kind], lease.tenancies[kind]
 
     async def _command_queue(self) -> CommandQueue:
-        """The queue's loop starts when it first has something to do."""
         if self._commands is None:
             loop = (await self._residence()).loop
-            self._commands = CommandQueue(loop, self._scope.limits, self._scope.ports)
-            self._scope.queues.start_soon(self._commands.run)
+            scope = self._scope
+            self._commands = CommandQueue(loop, scope.queues, scope.limits, scope.ports)
         return self._commands
 
     async def _post(self, deed: Callable[[bool], Any]) -> Reply[Any]:
@@ -238,7 +166,7 @@ class InstanceQueue:
         return reply
 
     async def _make_writable(
-        self, plan: _PassPlan, residence: Residence
+        self, plan: PassPlan, residence: Residence
     ) -> tuple[tuple[PageId, PageId], ...]:
         """Copy on write: pages that somebody else holds, too, are replaced by copies."""
         kind = ResourceKind.KV_PAGE
@@ -260,7 +188,7 @@ class InstanceQueue:
         return tuple(copies)
 
     def _forward_pass(
-        self, plan: _PassPlan, copies: tuple[tuple[PageId, PageId], ...]
+        self, plan: PassPlan, copies: tuple[tuple[PageId, PageId], ...]
     ) -> ForwardPass:
         draft, owner = plan.draft, self._scope.owner
         return ForwardPass(
@@ -289,63 +217,3 @@ class InstanceQueue:
         if lost is not None:
             return WorkerLost(f"export {name!r} was lost with worker generation {lost}")
         return GuestFault(f"there is no export named {name!r}")
-
-
-@attrs.define(eq=False)
-class _PassPlan:
-    """A draft whose handles are resolved."""
-
-    draft: PassDraft
-    page_size: int
-    tokens: tuple[int, ...]
-    pages: list[PageId]
-    embed_outputs: tuple[tuple[int, int], ...]
-    embed_pins: tuple[PageId, ...]
-    sources: list[PageId] = attrs.field(factory=list)
-
-    @classmethod
-    def check(cls, draft: PassDraft, residence: Residence, page_size: int) -> _PassPlan:
-        """Raises `GuestFault` for a handle that is not the guest's, before anything changed."""
-        lease = residence.lease
-        pages = list(lease.tenancies[ResourceKind.KV_PAGE].resolve(draft.pages, "KV page"))
-        tokens, read = _with_slots(draft.tokens, lease.tenancies[ResourceKind.EMBEDDING])
-        outputs, written = _embed_outputs(draft.embed_outputs, lease)
-        plan = cls(draft, page_size, tokens, pages, outputs, (*read, *written))
-        plan._check_written_once()
-        return plan
-
-    def written_indices(self) -> range:
-        total = (len(self.pages) - 1) * self.page_size + self.draft.last_page_length
-        return range((total - len(self.tokens)) // self.page_size, len(self.pages))
-
-    def _check_written_once(self) -> None:
-        for index in self.written_indices():
-            if self.pages.count(self.pages[index]) > 1:
-                raise GuestFault(
-                    f"KV page {self.draft.pages[index]} stands twice in this pass, which writes it"
-                )
-
-
-def _with_slots(
-    tokens: tuple[int, ...], tenancy: Tenancy
-) -> tuple[tuple[int, ...], tuple[PageId, ...]]:
-    """Rows that read embeddings, with the slot in place of the handle; and those slots."""
-    handles = [-1 - token for token in tokens if token < 0]
-    if not handles:
-        return tokens, ()
-    slots = tenancy.resolve(handles, "embedding")
-    remaining = iter(slots)
-    return tuple(-1 - next(remaining) if token < 0 else token for token in tokens), slots
-
-
-def _embed_outputs(
-    wanted: tuple[tuple[int, int], ...], lease: Lease
-) -> tuple[tuple[tuple[int, int], ...], tuple[PageId, ...]]:
-    tenancy = lease.tenancies[ResourceKind.EMBEDDING]
-    slots = tenancy.resolve([handle for _, handle in wanted], "embedding")
-    pool = lease.pools[ResourceKind.EMBEDDING]
-    for slot, (_, handle) in zip(slots, wanted, strict=True):
-        if pool.is_shared(slot):
-            raise GuestFault(f"embedding {handle} is exported or imported, and so read-only")
-    rows = (row for row, _ in wanted)
-    return tuple(zip(rows, slots, strict=True)), slots

@@ -1,0 +1,43 @@
+"""One model as its instance sees it: the `ModelHandle` that host functions use."""
+
+from __future__ import annotations
+
+import json
+
+from pie_trio.errors import GuestFault
+from pie_trio.handles import ModelFacts, TokenizerLike
+from pie_trio.instance_scope import InstanceScope
+from pie_trio.queue_access import InstanceQueue
+from pie_trio.served_model import ServedModel
+
+
+class InstanceModel:
+    """Implements `handles.ModelHandle`."""
+
+    def __init__(self, model: ServedModel, scope: InstanceScope) -> None:
+        self.model = model
+        self.scope = scope
+
+    @property
+    def facts(self) -> ModelFacts:
+        return self.model.facts
+
+    @property
+    def tokenizer(self) -> TokenizerLike:
+        return self.model.tokenizer
+
+    def render_chat(self, request_json: str) -> str:
+        try:
+            request = json.loads(request_json)
+            messages = request["messages"]
+            add_prompt = bool(request.get("add_generation_prompt", True))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise GuestFault(
+                f'render-chat wants {{"messages": [...], "add_generation_prompt": true}}: {error!r}'
+            ) from error
+        return self.model.template.render(messages, add_prompt)
+
+    def create_queue(self) -> InstanceQueue:
+        number = self.scope.queues_opened
+        self.scope.queues_opened += 1
+        return InstanceQueue(self, number)
