@@ -6,7 +6,7 @@ from argparse import Namespace
 from inferlet import ArgumentParser, Context, get_model, send
 
 SYSTEM = "You are a helpful teacher. You explain one thing at a time, in one short sentence."
-PROMPTS = ["What is the capital of France?", "What is the capital of Italy?"]
+PROMPTS = ["What is the capital of France?", "How many days are in a week?"]
 
 
 def read_arguments(args: list[str]) -> Namespace:
