@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
-from pie_trio.client import open_client
+from pie_trio.client import open_client, open_client_on
 from pie_trio.config import Limits
 from pie_trio.errors import BadConfig
 from pie_trio.events import ClientConnected, ClientDisconnected
@@ -549,3 +549,53 @@ async def test_five_hundred_launches_at_once_end_once_each(world: World) -> None
             assert sum(kind in ("return", "error") for kind in kinds) == 1
         assert json.loads(await client.query("model_status"))
         assert await client.list() == []
+
+
+async def test_a_message_for_what_has_ended_is_refused(world: World) -> None:
+    async with world.connect("ann") as launcher:
+        instance = await launcher.launch("echo")
+    scripted = world.engine.find(instance.id)
+    assert scripted is not None
+    scripted.terminate()
+    await scripted.ended.wait()
+    async with world.raw() as client:
+        signal = {"type": "signal_process", "process_id": instance.id, "message": "late"}
+        answer = await client.ask(signal)
+        assert (answer["corr_id"], answer["ok"]) == (0, False)
+        assert "already ended" in str(answer["result"])
+
+
+@pytest.mark.parametrize("steps", range(0, 150, 6))
+async def test_a_connection_that_dies_at_any_step_leaves_the_rest_to_the_next(
+    steps: int, world: World
+) -> None:
+    """The next client reads the end of the output without a gap, its terminal event once."""
+
+    async def count(instance: ScriptedInstance) -> str:
+        for number in range(30):
+            await instance.say(f"{number} ", "message")
+            await trio.lowlevel.checkpoint()
+        return "done"
+
+    world.engine.add("count", count)
+    async with trio.open_nursery() as nursery:
+        stream = await world.stream()
+
+        async def first_client() -> None:
+            async with open_client_on(stream, user="ann") as client:
+                await (await client.launch("count")).result()
+
+        nursery.start_soon(first_client)
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    await wait_all_tasks_blocked(0.01)
+    everything = [f"{number} " for number in range(30)] + ["done"]
+    async with world.connect() as second:
+        for row in await second.list():
+            again = await second.attach(row.id)
+            seen = [event.value async for event in again]
+            assert seen == everything[len(everything) - len(seen) :]
+            assert seen[-1] == "done"
+    await wait_all_tasks_blocked(0.01)
+    assert world.engine.instances() == []

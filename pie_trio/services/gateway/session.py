@@ -155,6 +155,8 @@ class Session(Generic[I]):
 
     def _deliver(self, user: str, message: SignalProcess | TransferFile) -> None:
         instance = requests.own_instance(self._engine, user, message.process_id)
+        if instance.is_finished:
+            raise BadRequest("Process not found: it has already ended")
         if isinstance(message, SignalProcess):
             instance.inbox.deliver(message.message)
             return
