@@ -12,7 +12,10 @@ import trio
 
 from pie_trio.config import Limits
 from pie_trio.errors import GuestFault, OutOfPages
-from tests.guests import Deed, Probe, World, open_world
+from pie_trio.wasm.guest import open_guest, open_sandbox
+from pie_trio.wasm.ticker import EpochSlices
+from pie_trio.wasm.wasi import wasi_interfaces
+from tests.guests import Deed, Probe, World, compiled, open_world
 
 MIB = 1024 * 1024
 
@@ -53,6 +56,62 @@ async def test_a_trap_is_a_fault_that_names_the_reason(
     world: World, deed: Deed, reason: str
 ) -> None:
     assert reason in (await world.fault_of(Probe(deed))).splitlines()[0]
+
+
+STARTS_BADLY = """(component
+  (import "wasi:cli/exit@0.2.7" (instance $exit
+    (export "exit" (func (param "status" (result))))))
+  (core func $exit (canon lower (func $exit "exit")))
+  (core module $m
+    (import "h" "exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (func $begin {begin})
+    (start $begin)
+    (func (export "run") (result i32) (i32.const 16)))
+  (core instance $i (instantiate $m (with "h" (instance (export "exit" (func $exit))))))
+  (alias core export $i "memory" (core memory $memory))
+  (func $run (result (result (error string)))
+    (canon lift (core func $i "run") (memory $memory)))
+  (instance $interface (export "run" (func $run)))
+  (export "inferlet:core/run" (instance $interface)))"""
+
+
+@pytest.mark.parametrize(
+    ("begin", "reason"),
+    [
+        ("(call $exit (i32.const 0))", "exited before"),
+        ("(call $exit (i32.const 1))", "exited before"),
+        ("unreachable", "unreachable"),
+    ],
+)
+async def test_a_guest_that_ends_while_it_is_instantiated_is_at_fault(
+    tmp_path: Path, begin: str, reason: str
+) -> None:
+    artifact = compiled(tmp_path, STARTS_BADLY.format(begin=begin), EpochSlices())
+    async with open_sandbox(Limits()) as sandbox:
+        program = sandbox.load(artifact, wasi_interfaces())
+        with pytest.raises(GuestFault, match=reason):
+            async with open_guest(
+                program, None, memory_bytes=MIB, on_park=lambda: None, on_wake=lambda: None
+            ):
+                raise AssertionError("it was instantiated")
+        assert sandbox.borders == {}
+
+
+async def test_a_guest_that_spins_while_it_is_instantiated_can_be_cancelled(
+    tmp_path: Path,
+) -> None:
+    text = STARTS_BADLY.format(begin="(loop $again (br $again))")
+    artifact = compiled(tmp_path, text, EpochSlices())
+    async with open_sandbox(Limits()) as sandbox:
+        program = sandbox.load(artifact, wasi_interfaces())
+        with trio.move_on_after(0.05) as scope:
+            async with open_guest(
+                program, None, memory_bytes=MIB, on_park=lambda: None, on_wake=lambda: None
+            ):
+                raise AssertionError("it was instantiated")
+        assert scope.cancelled_caught
+        assert sandbox.borders == {}
 
 
 async def test_exit_with_an_ok_status_ends_the_guest_well(world: World) -> None:

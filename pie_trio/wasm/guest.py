@@ -167,7 +167,10 @@ class Guest:
             ctypes.byref(error),
         )
         await self.fiber.drive(future)
-        self._raise_failure(error)
+        try:
+            self._raise_failure(error)
+        except GuestExit:
+            raise GuestFault("the guest exited before `run` was called") from None
 
     def _raise_failure(self, error: ctypes.c_void_p) -> None:
         if not error.value:
