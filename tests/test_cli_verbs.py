@@ -72,6 +72,11 @@ def test_run_on_a_server_gives_the_same_text_as_here(tmp_path: Path, server: Ser
     assert "pieces" in there.stderr
 
 
+def test_an_option_that_the_server_decides_is_refused_with_2(tmp_path: Path) -> None:
+    ended = pie(tmp_path, "run", "--server", "ws://127.0.0.1:1", "--seed", "1", "helloworld")
+    assert (ended.returncode, "--seed" in ended.stderr) == (2, True)
+
+
 def test_a_program_that_fails_ends_with_1_and_its_reason(tmp_path: Path) -> None:
     ended = pie(tmp_path, "run", "--pretend", "text-completion", "--", "--no-such-option")
     assert ended.returncode == 1

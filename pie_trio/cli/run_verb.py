@@ -16,7 +16,7 @@ import trio
 import typer
 
 from pie_trio.cli.embedded import find_program, open_ports
-from pie_trio.cli.exit_codes import ExitCode
+from pie_trio.cli.exit_codes import ExitCode, Usage
 from pie_trio.cli.options import ConfigOption, Flags, PretendOption, SeedOption, UserOption, resolve
 from pie_trio.cli.output import Output
 from pie_trio.cli.progress import open_steps
@@ -58,10 +58,15 @@ def run(
     Example: pie-trio run text-completion -- --prompt "What is the capital of France?"
     """
     output = Output.of_process()
+    flags = Flags(models=[model] if model else (), pretend=pretend, seed=seed, log=log)
     if server is not None:
+        if flags != Flags() or config is not None:
+            raise Usage(
+                "--model, --pretend, --seed, --log and --config are for an engine of our own; the "
+                "server has its own (a program may take --model after --)"
+            )
         leave_with(lambda: run_on_server(server, user, program, arguments or (), output))
-    flags = Flags(models=[model] if model else (), pretend=pretend, seed=seed, log=log or "off")
-    settings = resolve(config, flags).settings
+    settings = resolve(config, attrs.evolve(flags, log=log or "off")).settings
     job = Job(program, tuple(arguments or ()), user, settings, output)
     leave_with(lambda: run_here(job))
 
