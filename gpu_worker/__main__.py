@@ -50,6 +50,9 @@ def _load(options: argparse.Namespace, limits: WorkerLimits) -> Executor:
 
         pace = Pace(options.step_seconds, options.step_row_seconds, options.end_every)
         return PretendExecutor(PretendModel.read(options.model), limits, pace)
+    # Threads that spin at a barrier starve the guests beside them, and each other: on a busy
+    # machine a step takes ten times as long. OpenMP reads this when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from gpu_worker.executor import load_executor
 
     return load_executor(options.model, limits, options.threads)

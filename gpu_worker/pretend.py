@@ -136,7 +136,7 @@ class PretendExecutor:
 
     def _token(self, seed: int, output: OutputRow, checksum: int) -> int:
         if output.temperature > 0:
-            checksum = mix(checksum ^ seed, output.row)
+            checksum = mix(checksum ^ mix(seed, output.row), 0)
         if self._pace.end_every and (checksum >> 32) % self._pace.end_every == 0:
             return self._model.end_token
         return PRINTABLE_FIRST + checksum % PRINTABLE_COUNT

@@ -16,7 +16,10 @@ import attrs
 import pytest
 import torch
 
+from gpu_worker.attention.gathered import attend
+from gpu_worker.attention.plan import make_plan
 from gpu_worker.executor import TorchExecutor
+from gpu_worker.kv_cache import KvCache
 from gpu_worker.models.config import DecoderConfig
 from gpu_worker.models.llama import Llama
 from gpu_worker.weights import Weights
@@ -269,6 +272,23 @@ def test_a_batch_of_decodes_of_all_lengths_agrees(m: Machine) -> None:
         agree(ours, m.expect(text)[-1:])
 
 
+def test_what_others_keep_is_never_read(m: Machine) -> None:
+    """Every place that is not written here holds a value that would spoil whatever touches it."""
+    short, long = m.text(18), m.text(31)
+    pages = m.pages(18), m.pages(31)
+    memory = m.executor._cache
+    memory.keys.fill_(float("nan"))
+    memory.values.fill_(float("nan"))
+    try:
+        m.run(part(short, pages[0], 0, 17), part(long, pages[1], 0, 30))
+        ours = m.run(part(short, pages[0], 17, 18), part(long, pages[1], 30, 31))
+    finally:
+        memory.keys.zero_()
+        memory.values.zero_()
+    agree(ours[0], m.expect(short)[17:])
+    agree(ours[1], m.expect(long)[30:])
+
+
 def test_a_copied_page_continues_like_its_source(m: Machine) -> None:
     tokens, pages = m.text(21), m.pages(21)
     m.run(part(tokens, pages, 0, 20))
@@ -294,6 +314,19 @@ def test_a_row_that_sees_nothing_gives_numbers_and_harms_nobody(m: Machine) -> N
     blind = attrs.evolve(part(tokens, pages, 0, 4), mask=[[], [0, 1], [], [0, 4]])
     (ours,) = m.run(blind)
     assert bool(torch.isfinite(ours).all())
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_attention_of_a_row_that_sees_nothing_is_nought(rows: int) -> None:
+    cache = KvCache(layers=1, pages=4, page_size=PAGE, heads=2, width=8)
+    cache.keys.normal_()
+    cache.values.normal_()
+    blind = attrs.evolve(part([0] * 20, [1, 2], 20 - rows, 20), mask=[[]] * rows)
+    arrays = decode(encode(Batch(1, 1, (), (blind, part([0] * 20, [1, 2], 19, 20)))))
+    assert isinstance(arrays, BatchArrays)
+    attended = attend(cache, 0, torch.randn(rows + 1, 4, 8), make_plan(arrays, [0, 1], PAGE))
+    assert not attended[:rows].any()
+    assert attended[rows:].all()
 
 
 def test_a_bad_request_answers_for_itself_alone(m: Machine) -> None:

@@ -1,7 +1,8 @@
 """Attention in plain torch: gather the places that a group reads, then one fused call.
 
 Owns no state. It is the reference path, and the one for machines without the kernels.
-It must never let what lies in a hidden place reach a result: a row that sees nothing gives noughts.
+It must never let what lies in a hidden place reach a result: a row that sees nothing gives noughts
+(torch's fused call does so for a mask of booleans; a test holds it to that).
 """
 
 import torch
@@ -40,6 +41,4 @@ def _attend_group(
         attn_mask=group.seen.repeat(1, share, 1)[:, None],
     ).view(requests, key_heads, share, rows, width)
     result = attended.permute(0, 3, 1, 2, 4).reshape(requests, rows, heads, width)
-    if group.blind is not None:
-        result = result.masked_fill(group.blind[:, :, None, None], 0.0)
     return result.reshape(requests * rows, heads, width)

@@ -23,13 +23,12 @@ class Group:
     """Requests of equally many rows, padded to the longest context.
 
     rows [request, row] are row numbers of the batch; places [request, slot] lie in the cache;
-    seen [request, row, slot] is what the masks allow. `blind` marks rows that see nothing.
+    seen [request, row, slot] is what the masks allow.
     """
 
     rows: torch.Tensor
     places: torch.Tensor
     seen: torch.Tensor
-    blind: torch.Tensor | None
 
 
 @attrs.frozen(eq=False)
@@ -95,12 +94,10 @@ def _group(
         padded[line, spans.totals[member] :] = places[member][0]
         _see(batch, requests[member], int(spans.totals[member]), seen[line])
     rows = spans.row_starts[members][:, None] + np.arange(count)
-    blind = ~seen.any(axis=2)
     return Group(
         rows=torch.from_numpy(rows),
         places=torch.from_numpy(padded),
         seen=torch.from_numpy(seen),
-        blind=torch.from_numpy(blind) if blind.any() else None,
     )
 
 
