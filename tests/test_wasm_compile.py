@@ -20,6 +20,27 @@ from pie_trio.wasm.ticker import FuelSlices
 from tests.guests import HERE
 
 THIN = bytes(wat2wasm((HERE / "thin.wat").read_text()))
+IMPORTING = """(component
+  (import "inferlet:core/kvs" (instance
+    {types}
+    (export "store-delete" (func (param "key" {type})))))
+  (core module $m (memory (export "memory") 1) (func (export "run") (result i32) (i32.const 16)))
+  (core instance $i (instantiate $m))
+  (alias core export $i "memory" (core memory $memory))
+  (func $run (result (result (error string)))
+    (canon lift (core func $i "run") (memory $memory)))
+  (instance $interface (export "run" (func $run)))
+  (export "inferlet:core/run" (instance $interface)))"""
+
+
+def _tower(levels: int, level: str) -> bytes:
+    """A program whose import takes a type of types of types."""
+    types = "(type $t0 (list u8))" + "".join(
+        f"(type $t{n} {level})".replace("$below", f"$t{n - 1}") for n in range(1, levels)
+    )
+    return bytes(wat2wasm(IMPORTING.format(types=types, type=f"$t{levels - 1}")))
+
+
 RUN_WITH = """(component
   (core module $m (func (export "run") (param i32) (result i32) (local.get 0)))
   (core instance $i (instantiate $m))
@@ -134,6 +155,10 @@ async def test_who_waits_for_a_cancelled_compilation_starts_it_anew(tmp_path: Pa
         (bytes(wat2wasm("(component)")), "does not export inferlet:core/run"),
         (bytes(wat2wasm(RUN_WITH.format(name="start"))), "has no function `run`"),
         (bytes(wat2wasm(RUN_WITH.format(name="run"))), "must be `func\\(\\) -> result"),
+        (bytes(wat2wasm(IMPORTING.format(types="", type="u8"))), "it is `func\\(string\\)`"),
+        (_tower(5000, "(list $below)"), "nesting is too deep"),
+        (_tower(14, "(tuple $below $below)"), "it is `func"),
+        (_tower(60, "(tuple $below $below)"), "type size exceeds"),
     ],
 )
 async def test_a_bad_program_is_refused_with_the_reason_and_leaves_nothing(

@@ -17,7 +17,7 @@ from wasmtime.component import Component
 
 from pie_trio.errors import BadProgram
 from pie_trio.wasm.settings import new_engine
-from pie_trio.wasm.signatures import run_type
+from pie_trio.wasm.signatures import check_imports, run_type
 from pie_trio.wasm.ticker import EpochSlices, FuelSlices
 
 REFUSED: Final = 1
@@ -25,13 +25,14 @@ STACK_BYTES: Final = 2 * 1024 * 1024  # any will do, nothing runs here
 
 
 def compile_to(output: Path, wasm: bytes, slicing: EpochSlices | FuelSlices) -> None:
-    """Compile, look at the exports, and write the machine code down."""
+    """Compile, look at imports and exports, and write the machine code down."""
     engine = new_engine(slicing, STACK_BYTES)
     try:
         component = Component(engine, wasm)
     except WasmtimeError as error:
         raise BadProgram(" ".join(str(error).split())) from None
     run_type(engine, component)
+    check_imports(engine, component)
     output.write_bytes(component.serialize())
 
 

@@ -22,6 +22,7 @@ from pie_trio.wasm import abi
 RUN_INTERFACE: Final = "inferlet:core/run"
 RUN_FUNCTION: Final = "run"
 RUN_SIGNATURE: Final = "func() -> result<_, string>"
+SHOWN_CHARACTERS: Final = 300  # of a type that is wrong
 
 # Tells the name of a resource type.
 ResourceName = Callable[[Any], str]
@@ -103,7 +104,27 @@ def check_signature(function: str, found: str, contract: Mapping[str, str]) -> N
     """Refuse a program that takes a function of the contract for something else."""
     promised = contract.get(function, found)
     if found != promised:
-        raise BadProgram(f"the program imports {function} as `{found}`; it is `{promised}`")
+        shown = found if len(found) <= SHOWN_CHARACTERS else f"{found[:SHOWN_CHARACTERS]}..."
+        raise BadProgram(f"the program imports {function} as `{shown}`; it is `{promised}`")
+
+
+def check_imports(engine: Engine, component: Component) -> None:
+    """Refuse a program with any wrong type; called where a type that explodes harms nobody."""
+    contract = read_contract()
+    resources: list[tuple[Any, str]] = []
+
+    def name_of(kind: Any) -> str:
+        return next(name for known, name in resources if known == kind)
+
+    for interface, extern in component.type.imports(engine).items():
+        if not isinstance(extern.ty, wit.ComponentInstanceType):
+            raise BadProgram(f"the program imports {interface}, which is not an interface")
+        items = [(name, item.ty) for name, item in extern.ty.exports(engine).items()]
+        resources += [(kind, name) for name, kind in items if isinstance(kind, wit.ResourceType)]
+        for name, kind in items:
+            function = f"{interface.partition('@')[0]}#{name}"
+            if isinstance(kind, wit.FuncType) and function in contract:
+                check_signature(function, signature(kind, name_of), contract)
 
 
 def find_run(engine: Engine, component: Component) -> tuple[int, Any]:
