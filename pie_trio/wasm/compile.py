@@ -48,9 +48,9 @@ class Compiler:
         _check_kind(wasm)
         name = f"{blake3(wasm).hexdigest()}-{fingerprint(self.slicing)}.cwasm"
         artifact = self.cache / name
+        _own_directory(self.cache)
         async with self._alone_with(name):
             if not artifact.exists():
-                _own_directory(self.cache)
                 with _unfinished(self.cache) as output:
                     await self._run_child(wasm, output)
                     output.replace(artifact)

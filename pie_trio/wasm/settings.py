@@ -8,6 +8,7 @@ memories, 64-bit memories, a garbage-collected heap.
 from __future__ import annotations
 
 from ctypes import c_size_t, c_uint64
+from typing import Final
 
 from wasmtime import Config, Engine
 from wasmtime import _ffi as ffi
@@ -15,11 +16,13 @@ from wasmtime import _ffi as ffi
 from pie_trio.wasm import abi
 from pie_trio.wasm.ticker import FuelSlices, Slicing
 
+REVISION: Final = 1  # raised with every change of what `new_engine` sets
+
 
 def fingerprint(slicing: Slicing) -> str:
     """Names all that a compiled component depends on beside its source."""
     kind = "fuel" if isinstance(slicing, FuelSlices) else "epoch"
-    return f"{abi.WASMTIME_VERSION}-{kind}-1"
+    return f"{abi.WASMTIME_VERSION}-{kind}-{REVISION}"
 
 
 def new_engine(slicing: Slicing, stack_bytes: int) -> Engine:
