@@ -60,6 +60,16 @@ async def test_what_was_not_acknowledged_is_read_again_by_the_next_reader() -> N
     assert await buffer.attach().next_events() == [text("b"), text("c")]
 
 
+async def test_a_reader_that_left_acknowledges_nothing_any_more() -> None:
+    buffer = OutputBuffer(Limits())
+    await buffer.put(text("a"))
+    first = buffer.attach()
+    await first.unacknowledged_events()
+    first.detach()
+    first.acknowledge()
+    assert await buffer.attach().next_events() == [text("a")]
+
+
 async def test_the_terminal_is_read_again_by_the_next_reader() -> None:
     buffer = OutputBuffer(Limits())
     buffer.close(RETURN)
