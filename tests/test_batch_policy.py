@@ -62,7 +62,7 @@ def waiting(*passes: ForwardPass) -> list[WaitingPass]:
 
 
 def arrivals(plan: Plan) -> list[int]:
-    return [chunk.waiting.arrival for chunk in plan.chunks]
+    return [chunk.waiting.ordinal for chunk in plan.chunks]
 
 
 def test_whatever_waits_is_the_next_batch() -> None:
@@ -190,7 +190,7 @@ def test_batches_lose_and_double_nothing_and_keep_the_order_of_a_queue(
         left = [item for item in left if not item.has_left]
     assert all(item.rows_done == len(item.forward.tokens) for item in items)
     for queue in range(4):
-        mine = [item.arrival for item in order if item.forward.queue == queue]
+        mine = [item.ordinal for item in order if item.forward.queue == queue]
         assert mine == sorted(mine)
 
 

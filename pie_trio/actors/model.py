@@ -91,7 +91,7 @@ class ModelLoop:
         self._send, self._receive = trio.open_memory_channel[ModelMessage](
             limits.passes_waiting_max
         )
-        self._tracked: dict[int, dict[ForwardPass, None]] = {}  # by owner, until settled
+        self._tracked: dict[int, dict[ForwardPass, WaitingPass]] = {}  # by owner, until settled
         self._waiting: list[WaitingPass] = []
         self._pings: list[Ping] = []
         self._in_flight: set[ForwardPass] = set()
@@ -108,7 +108,8 @@ class ModelLoop:
         """From now on the pass pins its pages; it must be submitted next."""
         if self._lost is not None:
             raise self._lost
-        self._tracked.setdefault(forward.owner.number, {})[forward] = None
+        waiting = self._order.submit(forward)
+        self._tracked.setdefault(forward.owner.number, {})[forward] = waiting
         self._pools[ResourceKind.KV_PAGE].pin(forward.pins)
         self._pools[ResourceKind.EMBEDDING].pin(forward.embed_pins)
 
@@ -205,9 +206,9 @@ class ModelLoop:
         if isinstance(message, Ping):
             self._pings.append(message)
             return
-        if message not in self._tracked.get(message.owner.number, ()):
-            return  # its owner died while it was on the way
-        self._waiting.append(self._order.arrive(message))
+        waiting = self._tracked.get(message.owner.number, {}).get(message)
+        if waiting is not None:  # otherwise its owner died while it was on the way
+            self._waiting.append(waiting)
 
     def _next_plan(self) -> Plan:
         now = trio.current_time()
@@ -286,6 +287,7 @@ class ModelLoop:
 
     def _fail(self, waiting: WaitingPass, error: PassFailed) -> None:
         waiting.rows_done = len(waiting.forward.tokens)
+        self._order.leave(waiting)
         self._waiting = [item for item in self._waiting if item is not waiting]
         waiting.forward.reply.refuse(error)
         if not waiting.forward.outputs:  # nobody will look at it

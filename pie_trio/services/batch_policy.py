@@ -20,7 +20,7 @@ class WaitingPass:
     """A pass in the model's inbox, and how far it has been executed."""
 
     forward: ForwardPass
-    arrival: int  # ordinal in this model
+    ordinal: int  # of its submission to this model
     after: tuple[WaitingPass, ...]  # must leave before, or earlier in the same batch
     rows_done: int = 0
 
@@ -86,7 +86,7 @@ def _by_urgency(
     def urgency(item: WaitingPass) -> tuple[int, bool, int]:
         waited = max(0.0, now - item.forward.submitted_at)
         lift = int(waited / limits.priority_ageing_seconds)
-        return (-(int(item.forward.priority) + lift), item.rows_done > 0, item.arrival)
+        return (-(int(item.forward.priority) + lift), item.rows_done > 0, item.ordinal)
 
     return sorted(waiting, key=urgency)
 
@@ -109,7 +109,7 @@ def _choose(order: Iterable[WaitingPass], passes_max: int, budget: int) -> tuple
                 skipped.append(item)
                 continue
             rows = min(item.rows_left, budget)
-            chosen[item.arrival] = Chunk(item, item.rows_done, item.rows_done + rows)
+            chosen[item.ordinal] = Chunk(item, item.rows_done, item.rows_done + rows)
             frontier.add(item.forward)
             budget -= rows
         if len(skipped) == len(left):
@@ -122,7 +122,7 @@ def _is_free(item: WaitingPass, chosen: dict[int, Chunk]) -> bool:
     for earlier in item.after:
         if earlier.has_left:
             continue
-        chunk = chosen.get(earlier.arrival)
+        chunk = chosen.get(earlier.ordinal)
         if chunk is None or chunk.end < len(earlier.forward.tokens):
             return False
     return True

@@ -18,17 +18,21 @@ K = TypeVar("K")
 
 @attrs.define(eq=False)
 class PassOrder:
-    """Remembers, of the passes that have arrived, the last ones that others must follow."""
+    """Remembers, of the passes that were submitted, the last ones that others must follow.
 
-    _arrivals: int = 0
+    Submission is what counts, not arrival: a pass may be held up in its queue behind a barrier
+    while one that depends on it arrives by a shorter way.
+    """
+
+    _submissions: int = 0
     _page_writers: dict[PageId, WaitingPass] = attrs.field(factory=dict)
     _embedding_writers: dict[int, WaitingPass] = attrs.field(factory=dict)
     _queue_tails: dict[tuple[int, int], WaitingPass] = attrs.field(factory=dict)
 
-    def arrive(self, forward: ForwardPass) -> WaitingPass:
+    def submit(self, forward: ForwardPass) -> WaitingPass:
         """The pass in its place behind all that it depends on."""
-        waiting = WaitingPass(forward, self._arrivals, self._all_before(forward))
-        self._arrivals += 1
+        waiting = WaitingPass(forward, self._submissions, self._all_before(forward))
+        self._submissions += 1
         self._queue_tails[forward.owner.number, forward.queue] = waiting
         for page in written_slots(forward):
             self._page_writers[page] = waiting
@@ -58,7 +62,7 @@ class PassOrder:
             *(self._page_writers.get(page) for page in forward.pages),
             *(self._embedding_writers.get(slot) for slot in slots),
         ]
-        return tuple({item.arrival: item for item in candidates if item is not None}.values())
+        return tuple({item.ordinal: item for item in candidates if item is not None}.values())
 
 
 def _without(table: dict[K, WaitingPass], owner: Owner) -> dict[K, WaitingPass]:
