@@ -69,18 +69,21 @@ async def test_releasing_pulls_nothing_from_under_an_importer(tmp_path: Path) ->
 
 async def test_an_export_is_seen_only_after_what_was_written_before_it(tmp_path: Path) -> None:
     script = WorkerScript(step_seconds=0.05)
-    async with open_world(tmp_path, script=script) as world:
-        async with open_scripted(world, 1) as exporter, open_scripted(world, 2) as importer:
-            pages = await exporter.queue.allocate(KV, 1)
-            reply = await exporter.submit(pages, TEXT, 5, wants_token=False)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(exporter.queue.export, KV, pages, "prefix")
-                await trio.sleep(0.01)
-                assert not reply.is_filled
-                assert await importer.queue.all_exported(KV) == []
-            assert reply.is_filled
-            assert await importer.queue.all_exported(KV) == [("prefix", 1)]
-            await importer.queue.release_exported(KV, "prefix")
+    async with (
+        open_world(tmp_path, script=script) as world,
+        open_scripted(world, 1) as exporter,
+        open_scripted(world, 2) as importer,
+    ):
+        pages = await exporter.queue.allocate(KV, 1)
+        reply = await exporter.submit(pages, TEXT, 5, wants_token=False)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(exporter.queue.export, KV, pages, "prefix")
+            await trio.sleep(0.01)
+            assert not reply.is_filled
+            assert await importer.queue.all_exported(KV) == []
+        assert reply.is_filled
+        assert await importer.queue.all_exported(KV) == [("prefix", 1)]
+        await importer.queue.release_exported(KV, "prefix")
 
 
 async def test_pages_that_another_queue_still_writes_cannot_be_exported(tmp_path: Path) -> None:
@@ -93,27 +96,32 @@ async def test_pages_that_another_queue_still_writes_cannot_be_exported(tmp_path
 
 
 async def test_tenants_see_nothing_of_each_other(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        async with open_scripted(world, 1, "one") as one, open_scripted(world, 2, "two") as two:
-            pages = await one.queue.allocate(KV, 1)
-            await one.queue.export(KV, pages, "same name")
-            assert await two.queue.all_exported(KV) == []
-            with pytest.raises(GuestFault, match="no export named"):
-                await two.queue.import_exported(KV, "same name")
-            with pytest.raises(GuestFault, match="no export named"):
-                await two.queue.release_exported(KV, "same name")
-            own = await two.queue.allocate(KV, 1)
-            await two.queue.export(KV, own, "same name")
-            for guest in (one, two):
-                await guest.queue.release_exported(KV, "same name")
+    async with (
+        open_world(tmp_path) as world,
+        open_scripted(world, 1, "one") as one,
+        open_scripted(world, 2, "two") as two,
+    ):
+        pages = await one.queue.allocate(KV, 1)
+        await one.queue.export(KV, pages, "same name")
+        assert await two.queue.all_exported(KV) == []
+        with pytest.raises(GuestFault, match="no export named"):
+            await two.queue.import_exported(KV, "same name")
+        with pytest.raises(GuestFault, match="no export named"):
+            await two.queue.release_exported(KV, "same name")
+        own = await two.queue.allocate(KV, 1)
+        await two.queue.export(KV, own, "same name")
+        for guest in (one, two):
+            await guest.queue.release_exported(KV, "same name")
 
 
 async def test_exports_of_a_lost_generation_fail_by_name(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        async with open_scripted(world, 1) as exporter:
-            pages = await exporter.queue.allocate(KV, 1)
-            await exporter.submit(pages, TEXT, 5, wants_token=False)
-            await exporter.queue.export(KV, pages, "prefix")
+    async with (
+        open_world(tmp_path) as world,
+        open_scripted(world, 1) as exporter,
+    ):
+        pages = await exporter.queue.allocate(KV, 1)
+        await exporter.submit(pages, TEXT, 5, wants_token=False)
+        await exporter.queue.export(KV, pages, "prefix")
         world.links[-1].die()
         await trio.testing.wait_all_tasks_blocked()
         await world.model.wait_ready()
