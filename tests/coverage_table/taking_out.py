@@ -33,7 +33,7 @@ IDLE_COMPONENT = """
   (core module $m (memory (export "memory") 1) (func (export "run") (result i32) i32.const 16))
   (core instance $i (instantiate $m))
   (func $run (result (result (error string)))
-    (canon lift (core func $i "run") (memory $i "memory")))
+    (canon lift (core func $i "run") (memory (core memory $i "memory"))))
   (instance $exports (export "run" (func $run)))
   (export "inferlet:core/run" (instance $exports)))
 """
