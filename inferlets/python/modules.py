@@ -5,7 +5,7 @@ A guest has no file system, so a module that is missing here is missing for ever
 here because others import them late: `_strptime`, `_colorize`, `shutil` and the encodings.
 """
 
-import _strptime
+import _strptime  # type: ignore[import-not-found]
 import abc
 import argparse
 import array
@@ -69,4 +69,4 @@ import weakref
 import xml.etree.ElementTree
 import zlib
 
-import _colorize
+import _colorize  # type: ignore[import-not-found]

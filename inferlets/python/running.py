@@ -43,7 +43,8 @@ def run_main(main: Any, arguments: list[str]) -> Any:
     result = main(arguments) if inspect.signature(main).parameters else main()
     if not inspect.iscoroutine(result):
         return result
-    return HostLoop(HostPoller()).run_until_complete(result)
+    loop = HostLoop(HostPoller())  # type: ignore[abstract]  # asyncio asks for part of it only
+    return loop.run_until_complete(result)
 
 
 def describe(error: BaseException, file: str) -> str:

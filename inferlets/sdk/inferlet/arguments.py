@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from typing import IO, NoReturn
+from typing import NoReturn
 
 from inferlet.messaging import send
 
@@ -24,7 +24,7 @@ class ArgumentParser(argparse.ArgumentParser):
             formatter_class=partial(argparse.HelpFormatter, width=HELP_WIDTH),
         )
 
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+    def _print_message(self, message: str, file: object = None) -> None:
         send(message)
 
     def error(self, message: str) -> NoReturn:

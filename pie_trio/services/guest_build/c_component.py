@@ -23,6 +23,7 @@ COMPILE = [
     "-mcpu=generic+bulk_memory",
     "-std=c11",
     "-Oz",
+    "-flto",
     "-fno-sanitize=all",
     "-Wall",
     "-Wextra",
