@@ -1,1 +1,1 @@
-"""The programs that travel with pie-trio: one folder each, with a manifest, its source and a README line."""
+"""The programs that travel with pie-trio: a folder each, with manifest, source and README line."""

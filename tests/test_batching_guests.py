@@ -64,7 +64,7 @@ async def test_32_decoding_guests_share_nearly_every_batch(tmp_path: Path) -> No
 
 
 async def test_a_flush_followed_by_a_decode_takes_no_idle_wait(tmp_path: Path) -> None:
-    """Two passes of one queue, the second without awaiting the first, are one batch or two steps."""
+    """Two passes of one queue, the second without awaiting the first, take two steps at most."""
     script = WorkerScript(step_seconds=0.05)
     async with open_world(tmp_path, script=script) as world:
         began = trio.current_time()

@@ -1,12 +1,12 @@
-"""Must hold: a guest that never stops computing dies when it is told to, and slows nobody unduly."""
+"""Must hold: a guest that never stops computing dies when told to, and slows nobody unduly."""
 
 from __future__ import annotations
 
 import statistics
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -49,11 +49,15 @@ async def test_an_endless_loop_dies_within_100_ms_of_its_abort(tmp_path: Path) -
 
 @asynccontextmanager
 async def busy_native_process() -> AsyncIterator[None]:
-    with subprocess.Popen([sys.executable, "-c", BUSY_PROCESS]) as process:
-        try:
-            yield
-        finally:
-            process.kill()
+    async with trio.open_nursery() as nursery:
+        command = [sys.executable, "-c", BUSY_PROCESS]
+        nursery.start_soon(partial(trio.run_process, command, deliver_cancel=kill))
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def kill(process: trio.Process) -> None:
+    process.kill()
 
 
 async def tokens_per_second(world: World) -> float:

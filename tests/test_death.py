@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 import trio
 
+from pie_trio.actors.instance import Instance
 from pie_trio.messages import OutputEvent
+from pie_trio.outlet import OutputBuffer
 from tests.kill_sweep import AtNextSteps, AtStep
 from tests.world import World, open_world, read_all
 
@@ -77,10 +80,7 @@ async def test_a_second_cancellation_during_clean_up_leaves_nothing(
                 pool = world.model.generation
                 assert pool is not None
 
-                def kill_both(instance=instance, everything=everything) -> None:  # type: ignore[no-untyped-def]
-                    instance.terminate()
-                    trio.lowlevel.add_instrument(AtNextSteps(later, everything.cancel))
-
+                kill_both = partial(kill_twice, instance, everything, later)
                 probe = AtStep(f"instance {instance.owner.number}", step, kill_both)
                 with instrument(probe):
                     await read_all(instance)
@@ -88,20 +88,23 @@ async def test_a_second_cancellation_during_clean_up_leaves_nothing(
                 await trio.lowlevel.checkpoint()
         ended = await instance.ended.answer()
         assert ended.error is None or ended.error_kind == "Terminated"
-        ends += [event async for event in remaining(instance.outlet)]
+        ends += await remaining(instance.outlet)
         assert len([e for e in ends if e.kind in ("return", "error")]) == 1
         for pages in pool.manager.pools.values():
             assert pages.books().balanced
             assert pages.books().owned == 0
 
 
-async def remaining(outlet):  # type: ignore[no-untyped-def]
+def kill_twice(instance: Instance, everything: trio.CancelScope, later: int) -> None:
+    instance.terminate()
+    trio.lowlevel.add_instrument(AtNextSteps(later, everything.cancel))
+
+
+async def remaining(outlet: OutputBuffer) -> list[OutputEvent]:
     """What a buffer still shows to a new reader."""
     if outlet.is_attached:
         outlet._release()
-    reader = outlet.attach()
-    for event in await reader.next_events():
-        yield event
+    return await outlet.attach().next_events()
 
 
 def count_tasks() -> int:

@@ -35,8 +35,8 @@ def workers(events: list[Event]) -> list[WorkerStarted]:
 async def until(events: list[Event], kind: type[Event], count: int) -> list[Event]:
     """Waits until so many events of a kind were emitted."""
     with trio.fail_after(60):
-        while len(found := [e for e in events if isinstance(e, kind)]) < count:
-            await trio.sleep(0.002)  # noqa: ASYNC110: the sink of events is a plain list
+        while len(found := [e for e in events if isinstance(e, kind)]) < count:  # noqa: ASYNC110
+            await trio.sleep(0.002)
     return found
 
 
@@ -73,8 +73,8 @@ async def run_until_killed(
         for number in range(INSTANCES):
             nursery.start_soon(run_one, number)
         with trio.fail_after(60):
-            while not any(is_full(event, model) for event in events[before:]):
-                await trio.sleep(0.002)  # noqa: ASYNC110: the sink of events is a plain list
+            while not any(is_full(e, model) for e in events[before:]):  # noqa: ASYNC110
+                await trio.sleep(0.002)
         process = [w for w in workers(events) if w.model == model][-1].process
         killed_at = trio.current_time()
         os.kill(process, signal.SIGKILL)
@@ -166,11 +166,11 @@ async def test_an_engine_that_is_killed_leaves_no_worker(tmp_path: Path) -> None
         "        await trio.sleep_forever()\n"
         "trio.run(main)\n"
     )
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: ASYNC220
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
     ) as engine:
         assert engine.stdout is not None
         worker = psutil.Process(int(await trio.to_thread.run_sync(engine.stdout.readline)))
         engine.kill()
-    gone, alive = await trio.to_thread.run_sync(lambda: psutil.wait_procs([worker], timeout=2))
+    _, alive = await trio.to_thread.run_sync(lambda: psutil.wait_procs([worker], timeout=2))
     assert not alive

@@ -131,7 +131,7 @@ async def settled(world: World) -> None:
     for instance in world.engine.instances():
         await instance.ended.wait()
     with trio.fail_after(10):
-        while world.books().pinned:  # noqa: ASYNC110: there is no event for it
+        while world.books().pinned:  # noqa: ASYNC110
             await trio.sleep(0.001)
 
 
