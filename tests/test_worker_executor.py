@@ -45,7 +45,9 @@ Mask = list[list[bool]]
 class Recording(Llama):
     """A decoder that also keeps the logits it was asked for."""
 
-    recorded: list[torch.Tensor]
+    def __init__(self, config: DecoderConfig, weights: Weights) -> None:
+        super().__init__(config, weights)
+        self.recorded: list[torch.Tensor] = []
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         logits = super().logits(hidden)
@@ -351,6 +353,20 @@ def test_logits_that_are_no_numbers_fail_one_request(m: Machine) -> None:
     m.executor._cache.values[:, spoilt_pages[0] * PAGE] = 0
     assert refused.error == "the logits are not finite"
     assert fine == expected
+
+
+def test_a_seed_draws_the_same_token_alone_and_in_any_batch(m: Machine) -> None:
+    requests = []
+    for seed in range(12):
+        tokens = m.text(1 + 5 * seed)
+        output = OutputRow(len(tokens) - 1, SamplerKind.TOP_P, 1.5, top_p=0.95)
+        whole = part(tokens, m.pages(len(tokens)), 0, len(tokens))
+        requests.append(attrs.evolve(whole, outputs=[output], seed=seed))
+    alone = [m.answers(request)[0] for request in requests]
+    assert len({answer.tokens for answer in alone}) > 6
+    m.draw.shuffle(order := list(range(12)))
+    together = m.answers(*(requests[index] for index in order))
+    assert [alone[index] for index in order] == list(together)
 
 
 def test_greedy_is_the_argmax_and_distributions_are_the_softmax(m: Machine) -> None:
