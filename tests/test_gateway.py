@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -320,14 +321,14 @@ async def test_a_client_that_reads_nothing_delays_nobody_and_is_cut_off(
         world.engine.add("flood", flood)
         ours, theirs = lockstep_stream_pair()
         await world.listener.offer(theirs)
-        socket = await trio_websocket.wrap_client_stream(
+        websocket = await trio_websocket.wrap_client_stream(
             nursery,
             ours,
             "localhost",
             "/",
             message_queue_size=0,  # type: ignore[arg-type]
         )
-        stuck = RawClient(socket)
+        stuck = RawClient(websocket)
         await stuck.authenticate()
         process_id = str((await stuck.ask(launch("flood")))["result"])
         async with world.connect() as other:
@@ -424,13 +425,13 @@ async def test_a_stream_that_brings_one_byte_at_a_time_is_understood(world: Worl
 
         nursery.start_soon(drip, far, ours)
         nursery.start_soon(drip, ours, far)
-        socket = await trio_websocket.wrap_client_stream(
+        websocket = await trio_websocket.wrap_client_stream(
             nursery,
             near,
             "localhost",
             "/",  # type: ignore[arg-type]
         )
-        client = RawClient(socket)
+        client = RawClient(websocket)
         await client.authenticate()
         answer = await client.ask(launch("talker"))
         events = await events_of(client, answer["result"])
@@ -507,14 +508,14 @@ async def test_a_server_with_a_stuck_client_stops_in_time(
     async with open_world(tmp_path) as world, trio.open_nursery() as nursery:
         ours, theirs = lockstep_stream_pair()
         await world.listener.offer(theirs)
-        socket = await trio_websocket.wrap_client_stream(
+        websocket = await trio_websocket.wrap_client_stream(
             nursery,
             ours,
             "localhost",
             "/",
             message_queue_size=0,  # type: ignore[arg-type]
         )
-        stuck = RawClient(socket)
+        stuck = RawClient(websocket)
         await stuck.authenticate()
         for number in range(5):
             await stuck.send(launch("talker", number))
@@ -537,6 +538,15 @@ async def test_connections_come_and_go_as_events(world: World) -> None:
 async def test_only_loopback_addresses_are_served(host: str) -> None:
     with pytest.raises(BadConfig, match="loopback"):
         await open_listeners(host, 0, Limits())
+
+
+async def test_a_peer_that_acknowledges_nothing_cannot_hold_a_socket_open() -> None:
+    limits = Limits(client_stall_seconds=7.0)
+    listeners = await open_listeners("localhost", 0, limits)
+    for listener in listeners:
+        patience = listener.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        assert patience == 7000
+        await listener.aclose()
 
 
 async def test_five_hundred_launches_at_once_end_once_each(world: World) -> None:

@@ -93,14 +93,15 @@ async def test_events_put_while_others_are_shown_come_next(nursery: trio.Nursery
 async def test_a_full_buffer_makes_its_writers_wait_in_order(nursery: trio.Nursery) -> None:
     buffer = OutputBuffer(small())
     reader = buffer.attach()
-    for value in "abcd":
+    letters = "abcdefghijklmnop"
+    for value in letters:
         nursery.start_soon(buffer.put, text(value))
         await wait_all_tasks_blocked()
     assert buffer.waiting_bytes == 2 * event_bytes(text("a"))
-    seen: list[str] = []
-    while len(seen) < 4:
-        seen += [event.value for event in await reader.next_events()]
-    assert seen == list("abcd")
+    seen = ""
+    while len(seen) < len(letters):
+        seen += "".join(event.value for event in await reader.next_events())
+    assert seen == letters
 
 
 async def test_an_event_larger_than_the_bound_passes_alone() -> None:

@@ -30,6 +30,8 @@ class Assembly:
     total: int | None = None
     _next: int = 0
     _data: bytearray = attrs.field(factory=bytearray)
+    # Fed chunk by chunk, so that the last one does not hold up everybody for a whole content.
+    _hasher: blake3 = attrs.field(factory=blake3)
 
     def add(self, index: int, total: int, data: bytes) -> bytes | None:
         """The whole content after the last chunk, otherwise None. Raises `BadRequest`."""
@@ -44,11 +46,11 @@ class Assembly:
         self.total = total
         self._next += 1
         self._data += data
+        self._hasher.update(data)
         return self._complete() if self._next == total else None
 
     def _complete(self) -> bytes:
-        whole = bytes(self._data)
-        found = content_hash(whole)
+        found = self._hasher.hexdigest()
         if found != self.content.lower():
             raise BadRequest(f"hash mismatch: announced {self.content[:80]}, received {found}")
-        return whole
+        return bytes(self._data)
