@@ -61,8 +61,13 @@ def test_every_program_says_what_it_is(program: str) -> None:
     assert readme.startswith(f"{program}: ")
 
 
-async def test_the_c_and_the_python_completion_write_the_same_text(tmp_path: Path) -> None:
-    arguments = ("--prompt", "Where is Übermorgen?", "--max-tokens", "40")
+@pytest.mark.parametrize(
+    "prompt", ["Where is Übermorgen?", 'say "a\\b"\n\tand \x01 🙂', "a long one " * 300]
+)
+async def test_the_c_and_the_python_completion_write_the_same_text(
+    prompt: str, tmp_path: Path
+) -> None:
+    arguments = ("--prompt", prompt, "--system", 'You are "it".', "--max-tokens", "40")
     async with open_world(tmp_path) as world:
         in_c = await world.run("text-completion", *arguments)
         in_python = await world.run("text-completion-py", *arguments)
@@ -71,22 +76,67 @@ async def test_the_c_and_the_python_completion_write_the_same_text(tmp_path: Pat
     assert in_python.value == in_c.value
 
 
+@pytest.mark.parametrize("program", ["text-completion", "text-completion-py"])
+async def test_what_a_completion_sends_is_what_it_returns(program: str, tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        instance = await world.launch(program, "--prompt", "hello", "--max-tokens", "40")
+        events = await read_all(instance)
+        end = await instance.ended.answer()
+    pieces = [event.value for event in events if event.kind == "message"]
+    assert len(pieces) > 10
+    assert "".join(pieces) == end.value
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "reason"),
+    [
+        ("text-completion", (), "--prompt is missing"),
+        ("text-completion", ("--prompt",), "bad argument, see --help: --prompt"),
+        ("text-completion", ("--prompt", "x", "--loud"), "bad argument, see --help: --loud"),
+        ("text-completion", ("--prompt", "x", "--max-tokens", "many"), "--max-tokens"),
+        ("text-completion", ("--prompt", "x", "--temperature", "warm"), "--temperature needs"),
+        ("text-completion", ("--prompt", "x", "--top-p", "1.5"), "--top-p needs"),
+        ("text-completion", ("--prompt", "x", "--model", "none"), "no such model: none"),
+        ("text-completion-py", (), "bad argument, see --help"),
+        ("text-completion-py", ("--prompt", "x", "--model", "none"), "no such model: none"),
+        ("echo", ("--shout", "x"), "bad argument, see --help: --shout"),
+        ("bench-latency", ("--layer", "kernel"), "not kernel"),
+        ("bench-latency", ("--count", "0"), "--count is 1 to 10000"),
+    ],
+)
+async def test_a_wrong_argument_is_named(
+    program: str, arguments: tuple[str, ...], reason: str, tmp_path: Path
+) -> None:
+    async with open_world(tmp_path) as world:
+        end = await world.run(program, *arguments)
+    assert end.error is not None
+    assert reason in end.error
+
+
 @pytest.mark.parametrize("length", range(14, 19))
-async def test_a_fork_reads_what_its_parent_read(length: int, tmp_path: Path) -> None:
-    """On every side of a page's end: parent, fork and a fresh context go on with the same text."""
+async def test_a_fork_and_its_parent_do_not_disturb_each_other(length: int, tmp_path: Path) -> None:
+    """On every side of a page's end: they take steps in turn, on different tokens, and each writes
+    what a context that never forked writes."""
     body = f"""
-tokens = list(range(65, 65 + {length}))
-trunk, fresh = Context(get_model()), Context(get_model())
-trunk.fill_tokens(tokens)
-fresh.fill_tokens(tokens)
+def filled(last):
+    context = Context(get_model())
+    context.fill_tokens(list(range(65, 65 + {length})) + last)
+    return context
+
+async def steps_in_turn(*contexts):
+    rounds = [[await context.decode_step() for context in contexts] for _ in range(20)]
+    return [list(tokens) for tokens in zip(*rounds)]
+
+trunk = filled([])
 await trunk.flush()
 branch = trunk.fork()
-limit = any_of(max_tokens(20))
-return [await one.generate(20, stop=limit).collect() for one in (branch, trunk, fresh)]
+trunk.fill_tokens([97])
+branch.fill_tokens([98, 99])
+forked = await steps_in_turn(trunk, branch)
+return [forked, await steps_in_turn(filled([97])) + await steps_in_turn(filled([98, 99]))]
 """
-    branch, trunk, fresh = await value_of(tmp_path, body)
-    assert branch == trunk == fresh
-    assert branch
+    forked, alone = await value_of(tmp_path, body)
+    assert forked == alone
 
 
 async def test_a_truncated_context_goes_on_as_if_the_rest_had_never_been(tmp_path: Path) -> None:
