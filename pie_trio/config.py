@@ -91,7 +91,7 @@ class Limits:
     batch_passes: int = 512
     gather_share: float = 0.05  # of the last step's duration
     gather_seconds_min: float = 0.05  # a starved machine must not split the cohort
-    gather_slices: int = 3  # a guest that computes for so many slices is not waited for
+    gather_slices: int = 5  # a guest that computes for so long between passes is not waited for
     priority_ageing_seconds: float = 1.0  # so long a wait lifts a pass by one priority
 
     # Worker

@@ -2,7 +2,7 @@
 
 A loop that dispatched the first arrival at once would split a cohort of 32 into 1 + 31, and every
 page boundary would split it further. A guest counts as awake until it waits for something, has
-died, or has used up a few CPU slices with computing of its own. Nothing here decides about
+died, or has used up a few CPU slices without submitting a pass. Nothing here decides about
 correctness: at worst a batch is smaller or a little later.
 """
 
@@ -42,6 +42,10 @@ class Gathering:
     def woke(self, number: int) -> None:
         if number in self._cohort:
             self._awake.add(number)
+
+    def submitted(self, number: int) -> None:
+        """It works for this model: what it used up so far is forgiven."""
+        del self._slices[number]
 
     def used_slice(self, number: int) -> None:
         if number not in self._awake:

@@ -108,6 +108,7 @@ class ModelLoop:
         """From now on the pass pins its pages; it must be submitted next."""
         if self._lost is not None:
             raise self._lost
+        self._gathering.submitted(forward.owner.number)
         waiting = self._order.submit(forward)
         self._tracked.setdefault(forward.owner.number, {})[forward] = waiting
         self._pools[ResourceKind.KV_PAGE].pin(forward.pins)
