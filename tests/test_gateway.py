@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
-from pie_trio.client import open_client, open_client_on
+from pie_trio.client import ServerGone, open_client, open_client_on
 from pie_trio.config import Limits
 from pie_trio.errors import BadConfig
 from pie_trio.events import ClientConnected, ClientDisconnected
@@ -485,16 +485,18 @@ async def test_a_websocket_ping_is_answered(world: World) -> None:
 # Stopping
 
 
-async def test_a_stopping_server_delivers_what_has_ended_and_says_goodbye(world: World) -> None:
+async def test_a_stopping_server_delivers_what_ends_meanwhile_and_says_goodbye(
+    world: World,
+) -> None:
     async with world.connect() as client:
         ended, running = await client.launch("sleeper"), await client.launch("sleeper")
         scripted = world.engine.find(ended.id)
         assert scripted is not None
-        scripted.terminate("the server stops")
-        await scripted.ended.wait()
         world.stop_serving.cancel()
+        await wait_all_tasks_blocked()
+        scripted.terminate("the server stops")
         assert [event.value async for event in ended] == ["the server stops"]
-        with pytest.raises(Exception, match="1001"):
+        with pytest.raises(ServerGone, match="1001"):
             await running.result()
     still = world.engine.find(running.id)
     assert still is not None

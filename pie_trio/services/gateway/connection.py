@@ -1,7 +1,7 @@
 """One connection from its first byte to its last: handshake, reading, writing, closing.
 
 It owns the stream. Whatever happens, the stream is closed when `run` returns, and it returns: each
-phase has its time. A stop from outside gives the client what has already ended, then says goodbye,
+phase has its time. A stop from outside gives the client what ends meanwhile, then says goodbye,
 within the closing time. What a client sends can end its own connection and nothing else.
 """
 
@@ -88,7 +88,9 @@ class Connection(Generic[I]):
             await self._listen(socket, session)
         if socket is not None and self._stopping:
             self.reason = "the server stops"
-            await session.deliver_endings()
+            # Instances that are being ended have half of the closing time to do it.
+            with trio.move_on_after(self._limits.close_seconds / 2):
+                await session.deliver_endings()
             await self._outbox.wait_until_written()
             await socket.aclose(GOING_AWAY)
 

@@ -63,7 +63,7 @@ class Session(Generic[I]):
         self._user: str | None = None
         self._uploads = Uploads(limits)
         self._file_turn = trio.Lock()
-        self._feeds: dict[Feed, tuple[I, trio.CancelScope]] = {}
+        self._feeds: set[Feed] = set()
         self._feed_ended = trio.Event()
         self._requests = 0
         self._request_bytes = 0
@@ -85,10 +85,7 @@ class Session(Generic[I]):
             await self._answer(corr_id, True, result)
 
     async def deliver_endings(self) -> None:
-        """What has ended reaches the client; what has not stays with its instance."""
-        for instance, scope in self._feeds.values():
-            if not instance.outlet.is_closed:
-                scope.cancel()
+        """Until every attached instance has ended and its client knows it."""
         while self._feeds:
             await self._feed_ended.wait()
 
@@ -225,21 +222,21 @@ class Session(Generic[I]):
 
     async def _answer_and_feed(self, corr_id: int, result: str, instances: Sequence[I]) -> None:
         """The answer goes out before the events that need it to be understood."""
-        feeds = [(self._open_feed(instance), instance) for instance in instances]
+        feeds = [self._open_feed(instance) for instance in instances]
 
         def answered() -> None:
-            for feed, _ in feeds:
+            for feed in feeds:
                 feed.answered()
 
         try:
             response = self._response(corr_id, True, result)
             await self._outbox.put(response, answered, is_reply=True)
         except BaseException:
-            for feed, _ in feeds:
+            for feed in feeds:
                 feed.reader.detach()
             raise
-        for feed, instance in feeds:
-            self._nursery.start_soon(self._feed, feed, instance)
+        for feed in feeds:
+            self._nursery.start_soon(self._feed, feed)
 
     def _open_feed(self, instance: I) -> Feed:
         return Feed(
@@ -251,12 +248,11 @@ class Session(Generic[I]):
             finished=partial(self._engine.forget, instance),
         )
 
-    async def _feed(self, feed: Feed, instance: I) -> None:
-        with trio.CancelScope() as scope:
-            self._feeds[feed] = (instance, scope)
-            try:
-                await feed.run()
-            finally:
-                del self._feeds[feed]
-                self._feed_ended.set()
-                self._feed_ended = trio.Event()
+    async def _feed(self, feed: Feed) -> None:
+        self._feeds.add(feed)
+        try:
+            await feed.run()
+        finally:
+            self._feeds.remove(feed)
+            self._feed_ended.set()
+            self._feed_ended = trio.Event()
