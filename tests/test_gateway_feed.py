@@ -108,3 +108,23 @@ async def test_the_first_file_comes_after_the_answer_and_a_moment(
     await outbox.take()
     assert trio.current_time() - before == pytest.approx(limits.file_hold_seconds)
     nursery.cancel_scope.cancel()
+
+
+async def test_two_files_of_the_same_content_do_not_mix(nursery: trio.Nursery) -> None:
+    limits = Limits(upload_chunk_bytes=10)
+    outbox, turn, content = Outbox(1), trio.Lock(), bytes(50)
+    for name in ("one", "two"):
+        buffer = OutputBuffer(limits)
+        await buffer.put(OutputEvent("file", name, content))
+        feed = open_feed(buffer, outbox, Limits(upload_chunk_bytes=10, file_hold_seconds=0), [])
+        feed.file_turn = turn
+        feed.answered()
+        nursery.start_soon(feed.run)
+        await wait_all_tasks_blocked()
+    names: list[str] = []
+    while len(names) < 10:
+        parcels = await outbox.take()
+        names += [msgpack.unpackb(parcel.frame)["name"] for parcel in parcels]
+        outbox.written(parcels)
+    assert names == ["one"] * 5 + ["two"] * 5
+    nursery.cancel_scope.cancel()
