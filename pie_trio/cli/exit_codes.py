@@ -54,14 +54,15 @@ def code_of(error: PieError) -> ExitCode:
 
 def refusal_in(error: BaseException) -> PieError | None:
     """The refusal that this is, alone or in a group of nothing but refusals; None: a bug."""
-    leaves = list(_leaves(error))
+    leaves = list(leaves_of(error))
     refusals = [leaf for leaf in leaves if isinstance(leaf, PieError)]
     return refusals[0] if refusals and len(refusals) == len(leaves) else None
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
+def leaves_of(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions inside groups of groups."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
-            yield from _leaves(inner)
+            yield from leaves_of(inner)
     else:
         yield error

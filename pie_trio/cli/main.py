@@ -16,10 +16,11 @@ import typer
 from pie_trio import __version__
 from pie_trio.cli import client_verbs, config_verbs, model_verbs
 from pie_trio.cli.build import build
-from pie_trio.cli.exit_codes import ExitCode, code_of, refusal_in
-from pie_trio.cli.output import Output
+from pie_trio.cli.exit_codes import ExitCode, code_of, leaves_of, refusal_in
+from pie_trio.cli.output import Output, ReaderGoneError
 from pie_trio.cli.run_verb import run as run_program
 from pie_trio.cli.serve import serve
+from pie_trio.client import ServerGone
 
 EPILOG = """\
 Exit codes: 0 done · 1 the instance ended with an error · 2 wrong usage or configuration ·
@@ -50,9 +51,9 @@ def run() -> NoReturn:
     """What `pie-trio` starts."""
     try:
         app()
-    except BrokenPipeError:
-        _leave_quietly()
     except (Exception, BaseExceptionGroup) as error:
+        if any(isinstance(leaf, ReaderGoneError) for leaf in leaves_of(error)):
+            _leave_quietly()
         sys.exit(_tell(error))
     sys.exit(ExitCode.OK)
 
@@ -71,6 +72,8 @@ def _tell(error: BaseException) -> ExitCode:
     refusal = refusal_in(error)
     if refusal is not None:
         output.complain(str(refusal))
+        if isinstance(refusal, ServerGone):
+            output.say("Is a server running there? `pie-trio serve` starts one.")
         return code_of(refusal)
     traceback.print_exception(error)
     output.complain("this is a bug of pie-trio; please report the lines above")

@@ -12,6 +12,11 @@ from typing import TextIO
 
 import attrs
 
+
+class ReaderGoneError(Exception):
+    """Whoever read our output has closed it; there is nobody left to tell anything."""
+
+
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
 
 
@@ -31,35 +36,38 @@ class Output:
         """A piece of a guest's text, shown at once."""
         if not text:
             return
-        self.stdout.write(self._shown(text, self.stdout))
-        self.stdout.flush()
+        self._write(self.stdout, self._shown(text, self.stdout))
         self.column_is_zero = text.endswith("\n")
 
     def line(self, text: str) -> None:
         """A line of a result."""
         self.end_line()
-        self.stdout.write(self._shown(text, self.stdout) + "\n")
-        self.stdout.flush()
+        self._write(self.stdout, self._shown(text, self.stdout) + "\n")
 
     def end_line(self) -> None:
         if not self.column_is_zero:
-            self.stdout.write("\n")
-            self.stdout.flush()
+            self._write(self.stdout, "\n")
             self.column_is_zero = True
 
     def say(self, text: str) -> None:
         """A line about what happens."""
         self.end_line()
-        self.stderr.write(self._shown(text, self.stderr) + "\n")
-        self.stderr.flush()
+        self._write(self.stderr, self._shown(text, self.stderr) + "\n")
 
     def complaint_of_guest(self, text: str) -> None:
         """A piece of a guest's stderr, as it comes."""
-        self.stderr.write(self._shown(text, self.stderr))
-        self.stderr.flush()
+        self._write(self.stderr, self._shown(text, self.stderr))
 
     def complain(self, text: str) -> None:
         self.say(f"pie-trio: {text}")
+
+    @staticmethod
+    def _write(stream: TextIO, text: str) -> None:
+        try:
+            stream.write(text)
+            stream.flush()
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error
 
     @staticmethod
     def _shown(text: str, stream: TextIO) -> str:
