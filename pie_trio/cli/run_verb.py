@@ -7,6 +7,7 @@ before the instance has, unless it is interrupted twice.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +28,7 @@ from pie_trio.cli.transcript import Transcript
 from pie_trio.config import Settings
 from pie_trio.engine import Engine, open_engine
 from pie_trio.home import Home
+from pie_trio.services.launch_input import ARGUMENTS_KEY, launch_arguments
 
 if TYPE_CHECKING:
     from pie_trio.actors.instance import Instance
@@ -98,7 +100,9 @@ async def _start(job: Job, stack: AsyncExitStack) -> tuple[Engine, Instance]:
         opening = open_engine(job.settings, ports, home, progress=steps.say)
         engine = await stack.enter_async_context(opening)
         record = find_program(engine.programs, job.program)
-        return engine, await engine.launch(record, job.arguments, user=job.user)
+        text = json.dumps({ARGUMENTS_KEY: list(job.arguments)})  # as a client would write it
+        arguments = launch_arguments(text, job.settings.limits, call=record.call)
+        return engine, await engine.launch(record, arguments, user=job.user, input_text=text)
 
 
 async def _follow(job: Job, engine: Engine, instance: Instance, interrupts: Interrupts) -> ExitCode:

@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import NoReturn
 
 import attrs
 import trio
@@ -19,7 +20,7 @@ import typer
 from pie_trio.cli.exit_codes import ExitCode
 
 
-def leave_with(work: Callable[[], Awaitable[ExitCode]]) -> None:
+def leave_with(work: Callable[[], Awaitable[ExitCode]]) -> NoReturn:
     """Runs an asynchronous verb to its end and ends the process with its exit code."""
     try:
         code = trio.run(work, restrict_keyboard_interrupt_to_checkpoints=True)

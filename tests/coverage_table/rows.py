@@ -59,13 +59,17 @@ def write_rows(entries: Mapping[str, Mapping[str, str]]) -> None:
 
 def render(items: Iterable[Item], rows: Mapping[str, Row]) -> str:
     """The page. An item without a row is shown as such, so that nobody overlooks it."""
-    lines = [PAGE_HEAD]
-    kind = ""
+    kinds: dict[str, list[Item]] = {}
     for item in items:
-        if item.kind != kind:
-            kind = item.kind
-            lines += [f"\n## {kind}\n", "| name | body | test |", "|---|---|---|"]
-        row = rows.get(item.key)
-        told = f"`{row.body}` | `{row.test}`" if row else "- | **none yet**"
-        lines.append(f"| `{item.name}` | {told} |")
-    return "\n".join(lines) + "\n"
+        kinds.setdefault(item.kind, []).append(item)
+    lines = [PAGE_HEAD]
+    for kind, members in kinds.items():
+        lines += [f"## {kind}s", "", "| name | body | test |", "|---|---|---|"]
+        lines += [_line(item, rows.get(item.key)) for item in members]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _line(item: Item, row: Row | None) -> str:
+    told = f"`{row.body}` | `{row.test}`" if row else "- | **none yet**"
+    return f"| `{item.name}` | {told} |"
