@@ -1,7 +1,8 @@
 """A draft of a pass with its handles resolved: what it reads, writes and must not write.
 
 Nothing has changed yet when a draft is refused: handles that are not the guest's, a page that
-stands twice in a pass that writes it, an embedding that others can see.
+stands twice in a pass that writes it, an embedding that others can see, a slot that nobody has
+written since its page was granted: what is in there belonged to somebody else.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import attrs
 from pie_trio.actors.resource_manager import Lease
 from pie_trio.errors import GuestFault
 from pie_trio.messages import PageId, PassDraft, ResourceKind
-from pie_trio.services.page_pool import Tenancy
+from pie_trio.services.slot_marks import SlotMarks, first_read, written_ranges
 
 
 @attrs.define(eq=False)
@@ -30,18 +31,42 @@ class PassPlan:
     def check(cls, draft: PassDraft, lease: Lease, page_size: int) -> PassPlan:
         """Raises `GuestFault` for a handle that is not the guest's, before anything changed."""
         pages = list(lease.tenancies[ResourceKind.KV_PAGE].resolve(draft.pages, "KV page"))
-        tokens, read = _with_slots(draft.tokens, lease.tenancies[ResourceKind.EMBEDDING])
+        tokens, read = _with_slots(draft.tokens, lease)
         outputs, written = _embed_outputs(draft.embed_outputs, lease)
         plan = cls(draft, page_size, tokens, pages, outputs, (*read, *written))
         plan._check_written_once()
+        plan._check_context_written(lease.pools[ResourceKind.KV_PAGE].marks)
         return plan
 
-    def written_indices(self) -> range:
+    def written_ranges(self) -> dict[int, range]:
+        """The slots that it writes, by the index of the page."""
+        length = self.draft.last_page_length
+        return written_ranges(len(self.pages), self.page_size, length, len(self.tokens))
+
+    def mark_written(self, lease: Lease) -> None:
+        """From now on later passes may count on what this one writes."""
+        marks = lease.pools[ResourceKind.KV_PAGE].marks
+        for index, slots in self.written_ranges().items():
+            marks.set(self.pages[index], slots)
+        for _, slot in self.embed_outputs:
+            lease.pools[ResourceKind.EMBEDDING].marks.set(PageId(slot), range(1))
+
+    def _check_context_written(self, marks: SlotMarks) -> None:
         total = (len(self.pages) - 1) * self.page_size + self.draft.last_page_length
-        return range((total - len(self.tokens)) // self.page_size, len(self.pages))
+        gaps = marks.gaps(self.pages, self.page_size, total - len(self.tokens))
+        if not gaps:
+            return
+        for row in self.draft.mask or ((0, total),):
+            slot = first_read(gaps, row)
+            if slot is not None:
+                page = self.draft.pages[slot // self.page_size]
+                raise GuestFault(
+                    f"slot {slot % self.page_size} of KV page {page} is read and was never written;"
+                    " write it first, or mask it"
+                )
 
     def _check_written_once(self) -> None:
-        for index in self.written_indices():
+        for index in self.written_ranges():
             if self.pages.count(self.pages[index]) > 1:
                 raise GuestFault(
                     f"KV page {self.draft.pages[index]} stands twice in this pass, which writes it"
@@ -49,13 +74,17 @@ class PassPlan:
 
 
 def _with_slots(
-    tokens: tuple[int, ...], tenancy: Tenancy
+    tokens: tuple[int, ...], lease: Lease
 ) -> tuple[tuple[int, ...], tuple[PageId, ...]]:
     """Rows that read embeddings, with the slot in place of the handle; and those slots."""
     handles = [-1 - token for token in tokens if token < 0]
     if not handles:
         return tokens, ()
-    slots = tenancy.resolve(handles, "embedding")
+    slots = lease.tenancies[ResourceKind.EMBEDDING].resolve(handles, "embedding")
+    marks = lease.pools[ResourceKind.EMBEDDING].marks
+    for slot, handle in zip(slots, handles, strict=True):
+        if marks.gaps((slot,), 1, 1):
+            raise GuestFault(f"embedding {handle} is read and was never written")
     remaining = iter(slots)
     return tuple(-1 - next(remaining) if token < 0 else token for token in tokens), slots
 

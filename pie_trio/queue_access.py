@@ -65,6 +65,7 @@ class InstanceQueue:
         copies = await self._make_writable(plan, residence)
         forward = self._forward_pass(plan, copies)
         residence.loop.track(forward)
+        plan.mark_written(residence.lease)
         self._passes += 1
         commands = await self._command_queue()
         await commands.submit(forward)
@@ -171,7 +172,7 @@ class InstanceQueue:
         """Copy on write: pages that somebody else holds, too, are replaced by copies."""
         kind = ResourceKind.KV_PAGE
         pool, tenancy = residence.lease.pools[kind], residence.lease.tenancies[kind]
-        indices = [i for i in plan.written_indices() if pool.is_shared(plan.pages[i])]
+        indices = [i for i in plan.written_ranges() if pool.is_shared(plan.pages[i])]
         if not indices:
             return ()
         fresh = await self.allocate(kind, len(indices))

@@ -14,13 +14,14 @@ import attrs
 import trio
 
 from gpu_worker import wire
-from pie_trio.actors.model import BatchCounts, ModelLoop
+from pie_trio.actors.model import ModelLoop
 from pie_trio.actors.resource_manager import Lease, ResourceManager
 from pie_trio.config import Batching
 from pie_trio.errors import PieError, WorkerLost
 from pie_trio.events import WorkerDied, WorkerStarted
 from pie_trio.handles import ModelFacts, TokenizerLike
 from pie_trio.messages import Owner, ResourceKind
+from pie_trio.services.batch_counts import BatchCounts
 from pie_trio.services.chat_template import ChatTemplate
 from pie_trio.services.page_pool import Books, PagePool
 from pie_trio.services.worker_link import WorkerLauncher, WorkerLink, WorkerSpec

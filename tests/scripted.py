@@ -51,15 +51,16 @@ class Scripted:
         queue: InstanceQueue | None = None,
         temperature: float = 0.0,
         wants_token: bool = True,
+        mask: tuple[tuple[int, ...], ...] | None = None,
     ) -> Reply[PassResult]:
         """A pass whose last row ends the context of `total` slots; samples at its last row."""
         output = OutputRow(len(tokens) - 1, SamplerKind.MULTINOMIAL, temperature)
         draft = PassDraft(
             tokens=tuple(tokens),
             positions=tuple(range(total - len(tokens), total)),
-            pages=tuple(PageHandle(page) for page in pages),
+            pages=tuple(PageHandle(page) for page in pages[: -(-total // PAGE_SIZE)]),
             last_page_length=(total - 1) % PAGE_SIZE + 1,
-            mask=None,
+            mask=mask,
             outputs=(output,) if wants_token else (),
             embed_outputs=(),
         )

@@ -118,7 +118,8 @@ async def _never_granted(forger: Forger) -> int:
 
 
 async def _freed_after_a_pass(forger: Forger) -> int:
-    await forger.execute(forger.pages)
+    for page in forger.pages:
+        await forger.execute([page])
     return await _freed(forger)
 
 

@@ -21,6 +21,7 @@ from pie_trio.gathering import Gathering
 from pie_trio.mailbox import Reply
 from pie_trio.messages import ForwardPass, Owner, PageId, ResourceKind
 from pie_trio.ports import Ports
+from pie_trio.services.batch_counts import BatchCounts
 from pie_trio.services.batch_policy import (
     Chunk,
     Plan,
@@ -42,27 +43,6 @@ class Ping:
 
 
 ModelMessage = ForwardPass | Ping
-
-
-@attrs.define(eq=False)
-class BatchCounts:
-    """What `model_status` tells of the batches."""
-
-    batches: int = 0
-    rows: int = 0
-    passes: int = 0
-    sizes: list[int] = attrs.field(factory=list)  # how many batches had so many passes
-    last_seconds: float = 0.0
-    total_seconds: float = 0.0
-
-    def note(self, passes: int, rows: int, seconds: float) -> None:
-        self.batches += 1
-        self.passes += passes
-        self.rows += rows
-        self.sizes += [0] * (passes + 1 - len(self.sizes))
-        self.sizes[passes] += 1
-        self.last_seconds = seconds
-        self.total_seconds += seconds
 
 
 class ModelLoop:
@@ -289,10 +269,18 @@ class ModelLoop:
     def _fail(self, waiting: WaitingPass, error: PassFailed) -> None:
         waiting.rows_done = len(waiting.forward.tokens)
         self._order.leave(waiting)
+        self._unmark(waiting.forward)
         self._waiting = [item for item in self._waiting if item is not waiting]
         waiting.forward.reply.refuse(error)
         if not waiting.forward.outputs:  # nobody will look at it
             self._on_fault(waiting.forward.owner, error)
+
+    def _unmark(self, forward: ForwardPass) -> None:
+        """What it was to write is not there."""
+        for page, slots in written_slots(forward).items():
+            self._pools[ResourceKind.KV_PAGE].marks.unset(page, slots)
+        for _, slot in forward.embed_outputs:
+            self._pools[ResourceKind.EMBEDDING].marks.unset(PageId(slot), range(1))
 
     def _unpin(self, forward: ForwardPass) -> None:
         self._pools[ResourceKind.KV_PAGE].unpin(forward.pins)

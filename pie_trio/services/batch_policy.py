@@ -13,6 +13,7 @@ import attrs
 
 from pie_trio.config import Batching, BatchTrigger, Limits
 from pie_trio.messages import ForwardPass, PageId
+from pie_trio.services.slot_marks import written_ranges
 
 
 @attrs.define(eq=False)
@@ -144,7 +145,8 @@ class _Frontier:
         if any(token < 0 and -1 - token in self._embeddings for token in forward.tokens):
             return False
         return all(
-            self._visible.get(page, 0) <= first for page, first in written_slots(forward).items()
+            self._visible.get(page, 0) <= slots.start
+            for page, slots in written_slots(forward).items()
         )
 
     def add(self, forward: ForwardPass) -> None:
@@ -156,12 +158,9 @@ class _Frontier:
         self._embeddings.update(slot for _, slot in forward.embed_outputs)
 
 
-def written_slots(forward: ForwardPass) -> dict[PageId, int]:
-    """The pages that a pass writes, each with the first slot that it writes there."""
-    size = forward.page_size
-    total = (len(forward.pages) - 1) * size + forward.last_page_length
-    first = total - len(forward.tokens)
-    return {
-        forward.pages[index]: max(0, first - index * size)
-        for index in range(first // size, len(forward.pages))
-    }
+def written_slots(forward: ForwardPass) -> dict[PageId, range]:
+    """The pages that a pass writes, each with the slots that it writes there."""
+    ranges = written_ranges(
+        len(forward.pages), forward.page_size, forward.last_page_length, len(forward.tokens)
+    )
+    return {forward.pages[index]: slots for index, slots in ranges.items()}

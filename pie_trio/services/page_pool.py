@@ -21,6 +21,7 @@ import attrs
 
 from pie_trio.errors import GuestFault, TooMany
 from pie_trio.messages import Owner, PageHandle, PageId
+from pie_trio.services.slot_marks import SlotMarks
 
 
 @attrs.frozen
@@ -80,6 +81,7 @@ class PagePool:
         self.capacity = capacity
         self.what = what  # "KV page" or "embedding": for error texts
         self.on_pages_back: Callable[[], None] = lambda: None
+        self.marks = SlotMarks()
         self._exports_max = exports_max
         self._free = [PageId(number) for number in reversed(range(capacity))]
         self._holders: dict[PageId, set[Holder]] = {}
@@ -154,6 +156,7 @@ class PagePool:
         pages = [self._free.pop() for _ in range(count)]
         for page in pages:
             self._holders[page] = set()
+            self.marks.clear(page)
         return [self._hand_out(tenancy, page) for page in pages]
 
     def give_up(self, tenancy: Tenancy, handles: Sequence[int]) -> tuple[PageId, ...]:
@@ -180,6 +183,7 @@ class PagePool:
         """Copy on write: `handle` now names the page of `fresh`, and `fresh` is void."""
         old = tenancy.pages[PageHandle(handle)]
         tenancy.pages[PageHandle(handle)] = tenancy.pages.pop(PageHandle(fresh))
+        self.marks.copy(old, tenancy.pages[PageHandle(handle)])
         self.take_back(tenancy, (old,))
 
     # --- pins: a pass that waits or runs names these pages

@@ -200,11 +200,7 @@ class LocalLink:
 
 
 class WorkerProcess:
-    """A child process seen through its pidfd.
-
-    It is started from this very thread: the kernel sends the parent-death signal when the thread
-    that started the child ends, so a short-lived helper thread must not do it.
-    """
+    """A child process seen through its pidfd; any number of tasks may wait for its end."""
 
     def __init__(self, command: Sequence[str], errors: Path) -> None:
         self._errors = errors
@@ -223,9 +219,14 @@ class WorkerProcess:
         return self._popen.pid
 
     async def wait(self) -> None:
-        if self._popen.poll() is None:
-            await trio.lowlevel.wait_readable(self._pidfd)
-            self._popen.wait()
+        if self._popen.poll() is not None:
+            return
+        own = os.dup(self._pidfd)  # Trio lets one task wait on a descriptor
+        try:
+            await trio.lowlevel.wait_readable(own)
+        finally:
+            os.close(own)
+        self._popen.wait()
 
     def kill(self) -> None:
         if self._popen.poll() is None:
@@ -239,7 +240,6 @@ class WorkerProcess:
         return f"its process {self.pid} was {how}" + (f": {lines[-1]}" if lines else "")
 
     def close(self) -> None:
-        trio.lowlevel.notify_closing(self._pidfd)
         os.close(self._pidfd)
 
 
