@@ -6,7 +6,9 @@ runs. Compiled components are shared with the user's own cache: they are address
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from pie_trio.served_model import ServedModel
 from pie_trio.services.page_pool import Books
 from pie_trio.services.worker_link import WorkerLauncher
 from pie_trio.testing.inline_worker import InlineLink, WorkerScript, inline_launcher
+from pie_trio.wasm.ticker import Slicing
 
 MODEL = "pretend"
 
@@ -109,14 +112,27 @@ async def open_world(
     batching: Batching | None = None,
     launcher: WorkerLauncher | None = None,
     seed: int = 1,
+    slicing: Slicing | None = None,
+    wall: Callable[[], float] = time.time,
 ) -> AsyncIterator[World]:
     script = script or WorkerScript()
     links: list[InlineLink] = []
     events: list[Event] = []
-    ports = Ports(RandomStreams(seed), emit=events.append)
+    streams = RandomStreams(seed)
+    identities = streams.stream("identities")
+    ports = Ports(
+        streams,
+        wall=wall,
+        uuid=lambda: str(uuid.UUID(int=identities.getrandbits(128))),
+        emit=events.append,
+    )
     wanted = settings(limits, pages=pages, batching=batching, step_seconds=script.step_seconds)
     async with open_engine(
-        wanted, ports, shared_home(root), launcher=launcher or inline_launcher(script, links)
+        wanted,
+        ports,
+        shared_home(root),
+        launcher=launcher or inline_launcher(script, links),
+        slicing=slicing,
     ) as engine:
         world = World(engine, script, links, events)
         yield world
@@ -131,6 +147,7 @@ async def settled(world: World) -> None:
     for instance in world.engine.instances():
         await instance.ended.wait()
     with trio.fail_after(10):
+        await world.model.wait_ready()
         while world.books().pinned:  # noqa: ASYNC110
             await trio.sleep(0.001)
 
