@@ -498,6 +498,7 @@ async def test_a_stopping_server_delivers_what_ends_meanwhile_and_says_goodbye(
         assert [event.value async for event in ended] == ["the server stops"]
         with pytest.raises(ServerGone, match="1001"):
             await running.result()
+    await world.stopped.wait()
     still = world.engine.find(running.id)
     assert still is not None
     assert not still.is_finished

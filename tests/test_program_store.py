@@ -109,8 +109,7 @@ def test_a_refused_install_leaves_nothing_behind(
 def test_an_install_that_fails_at_its_last_step_leaves_nothing_behind(
     store: ProgramStore, tmp_path: Path
 ) -> None:
-    entry = tmp_path / "programs" / "programs" / "echo@0.1.0.json"
-    entry.mkdir(parents=True)  # so that the entry cannot be written
+    (tmp_path / "programs" / "programs").rmdir()  # so that the entry cannot be written
     with pytest.raises(OSError):
         store.install(manifest("echo"), component(), overwrite=True)
     assert _files(tmp_path) == []
