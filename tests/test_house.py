@@ -70,6 +70,7 @@ MAY_IMPORT = {
 WAITING_SERVICES = (
     "pie_trio.services.gateway",
     "pie_trio.services.worker_link",
+    "pie_trio.services.worker_process",
     "pie_trio.services.zmq_socket",
     "pie_trio.services.interpreter_build",
     "pie_trio.services.inferlet_build",
