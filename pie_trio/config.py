@@ -99,7 +99,8 @@ class Limits:
     heartbeat_lost_seconds: float = 5.0
     batch_seconds_max: float = 300.0
     worker_start_seconds: float = 120.0
-    worker_restarts_max: int = 5
+    worker_restarts_max: int = 5  # in a row, without a batch and without lasting
+    worker_steady_seconds: float = 60.0  # a worker that lasts so long has started well
     worker_restart_backoff_seconds: float = 0.2
     worker_frame_bytes: int = 256 * MIB
     grace_seconds: float = 5.0

@@ -53,6 +53,15 @@ class TooMany(PieError):
     """A named bound of `config.Limits` is reached; the text names it."""
 
 
+def retold(error: PieError) -> PieError:
+    """The same error without a history.
+
+    An exception that several tasks raise gathers the frames of all of them, with all that these
+    hold; so what is told more than once is raised anew.
+    """
+    return type(error)(*error.args)
+
+
 def only_cause(error: BaseException) -> BaseException:
     """The one exception inside nested groups of one; otherwise the error itself."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 import trio
 
-from pie_trio.errors import PieError
+from pie_trio.errors import PieError, retold
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Reply(Generic[T]):
         """The answer, or its refusal raised; only after it was filled."""
         assert self._event.is_set(), "an answer is read only after it came"
         if self._error is not None:
-            raise self._error
+            raise retold(self._error)
         return self._value[0]
 
     async def wait(self) -> None:

@@ -17,7 +17,7 @@ from gpu_worker import wire
 from pie_trio.actors.model import ModelLoop
 from pie_trio.actors.resource_manager import Lease, ResourceManager
 from pie_trio.config import Batching
-from pie_trio.errors import PieError, WorkerLost
+from pie_trio.errors import PieError, WorkerLost, retold
 from pie_trio.events import WorkerDied, WorkerStarted
 from pie_trio.handles import ModelFacts, TokenizerLike
 from pie_trio.messages import Owner, ResourceKind
@@ -120,7 +120,7 @@ class ServedModel:
     async def _ready_generation(self) -> Generation:
         while self._generation is None:
             if self._given_up is not None:
-                raise self._given_up
+                raise retold(self._given_up)
             await self._changed.wait()
         return self._generation
 
@@ -137,10 +137,11 @@ class ServedModel:
                     lost = ready
                 else:
                     lost = await self._run_generation(number, link, ready, began)
-                    if self.past_counts[-1].batches:
+                    lasted = trio.current_time() - began > limits.worker_steady_seconds
+                    if self.past_counts[-1].batches or lasted:
                         failures = 0  # it did work; that it died is no reason to give up
+                self._emit_death(number, lost)
             failures += 1
-            self._emit_death(number, lost)
             if failures > limits.worker_restarts_max:
                 self._give_up(lost)
                 return
@@ -192,8 +193,8 @@ class ServedModel:
         for kind, pool in generation.manager.pools.items():
             for export in pool.all_exports():
                 self._remember_lost(export.tenant, kind, export.name, generation.number)
+        generation.manager.close(lost)  # first: the pages of the passes are nobody's any more
         generation.loop.close(lost)
-        generation.manager.close(lost)
         for resident in list(generation.residents.values()):
             resident.end_with(lost)
 

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from pie_trio.config import Limits
-from pie_trio.errors import GuestFault, OutOfPages, PieError, WorkerLost
+from pie_trio.errors import OutOfPages, PieError, WorkerLost, retold
 from pie_trio.events import ExportDropped, PagesRefused
 from pie_trio.mailbox import Reply
 from pie_trio.messages import AllocatePages, Owner, ResourceKind
@@ -26,7 +26,7 @@ Pools = dict[ResourceKind, PagePool]
 
 @attrs.define(eq=False)
 class Lease:
-    """An instance's claim on one model: the way to its pages. Void once `error` is set."""
+    """An instance's claim on one model: the way to its pages."""
 
     owner: Owner
     tenancies: dict[ResourceKind, Tenancy]
@@ -89,7 +89,7 @@ class ResourceManager:
     ) -> AsyncIterator[Lease]:
         """While open, the owner may allocate. Afterwards it is a tombstone."""
         if self._lost is not None:
-            raise self._lost
+            raise retold(self._lost)
         send, receive = trio.open_memory_channel[AllocatePages](self._limits.mailbox)
         tenancies = {kind: pool.open_tenancy(owner) for kind, pool in self.pools.items()}
         lease = Lease(owner, tenancies, self.pools, waits_for_client, send, self, self._limits)
@@ -139,7 +139,7 @@ class ResourceManager:
 
     def grant_nowait(self, lease: Lease, kind: ResourceKind, count: int) -> list[int] | None:
         if self._lost is not None:
-            raise self._lost
+            raise retold(self._lost)
         if any(w.kind == kind for w in self._waiters) or not self.pools[kind].has_room(count):
             return None
         return self.pools[kind].grant(lease.tenancies[kind], count)
@@ -223,8 +223,6 @@ class ResourceManager:
         exported = pool.books().exported
         if exported:
             holders.append(f"{exported} exported")
-        if count < 0:
-            return GuestFault(f"cannot allocate {count} {pool.what}s")
         return OutOfPages(
             f"needed {count} {pool.what}s, {pool.free_count} of {pool.capacity} are free"
             f" ({', '.join(holders) or 'none held'}): {why}"

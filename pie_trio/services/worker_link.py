@@ -9,10 +9,9 @@ no process is left behind: drain, a bounded wait, terminate, kill.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -23,10 +22,14 @@ import zmq
 
 from gpu_worker import wire
 from pie_trio.config import Limits, ModelSettings
-from pie_trio.errors import WorkerLost
+from pie_trio.errors import WorkerLost, retold
 from pie_trio.mailbox import Reply
 from pie_trio.ports import Ports
+from pie_trio.services.worker_answers import greeting_fault, result_fault
+from pie_trio.services.worker_process import WorkerProcess
 from pie_trio.services.zmq_socket import TrioSocket, open_router
+
+REASON_CHARACTERS = 1000  # of what a worker says about its own end
 
 
 @attrs.frozen
@@ -69,35 +72,41 @@ class WorkerLink(Protocol):
 WorkerLauncher = Callable[[WorkerSpec, int], AbstractAsyncContextManager[WorkerLink]]
 
 
+@attrs.frozen(eq=False)
+class InFlight:
+    """A batch that the worker has, and who waits for its answers."""
+
+    batch: wire.Batch
+    reply: Reply[wire.BatchResult]
+
+
 class LocalLink:
     """A worker process of this machine, joined over a private ipc socket."""
 
-    def __init__(self, model: str, generation: int, limits: Limits) -> None:
-        self._model = model
+    def __init__(self, spec: WorkerSpec, generation: int) -> None:
+        self._model = spec.settings.name
         self._generation = generation
-        self._limits = limits
-        self._waiting: dict[int, Reply[wire.BatchResult]] = {}
+        self._limits = spec.limits
+        self._start = wire.Start(generation, spec.ports.engine_seed, spec.wire_limits)
+        self._waiting: dict[int, InFlight] = {}
+        self._unanswered: set[int] = set()  # batches that it has, whether somebody waits or not
         self._lost: WorkerLost | None = None
         self._lost_event = trio.Event()
         self._ready: Reply[wire.Hello] = Reply()
-        self._drained = trio.Event()
-        self._last_sign = trio.current_time()
+        self._signs_of_life = 0
         self._work_identity = f"{generation}:work".encode()
-        self._batch_since: float | None = None
         self.socket: TrioSocket | None = None
 
     async def execute(self, batch: wire.Batch) -> wire.BatchResult:
         if self._lost is not None:
-            raise self._lost
-        reply: Reply[wire.BatchResult] = Reply()
-        self._waiting[batch.number] = reply
-        self._batch_since = trio.current_time()
+            raise retold(self._lost)
+        in_flight = self._waiting[batch.number] = InFlight(batch, Reply())
+        self._unanswered.add(batch.number)
         try:
             await self._send(batch)
-            return await reply.answer()
+            return await in_flight.reply.answer()
         finally:
-            self._batch_since = None
-            self._waiting.pop(batch.number, None)
+            del self._waiting[batch.number]
 
     async def wait_lost(self) -> WorkerLost:
         await self._lost_event.wait()
@@ -116,10 +125,11 @@ class LocalLink:
         """The worker is lost; only the first reason counts."""
         if self._lost is not None:
             return
+        reason = reason[:REASON_CHARACTERS]
         self._lost = WorkerLost(f"worker of {self._model} lost: {reason}")
-        for reply in self._waiting.values():
-            if not reply.is_filled:
-                reply.refuse(self._lost)
+        for in_flight in self._waiting.values():
+            if not in_flight.reply.is_filled:
+                in_flight.reply.refuse(self._lost)
         if not self._ready.is_filled:
             self._ready.refuse(self._lost)
         self._lost_event.set()
@@ -131,57 +141,82 @@ class LocalLink:
         except (zmq.ZMQError, trio.ClosedResourceError) as error:
             self.lose(f"cannot send ({error})")
 
-    async def receive(self, start: wire.Start) -> None:
+    async def receive(self) -> None:
         """Reads what the worker sends until the scope ends."""
         assert self.socket is not None, "a link listens only while its socket is open"
         while True:
             _identity, *frames = await self.socket.recv_multipart()
-            self._last_sign = trio.current_time()
+            self._signs_of_life += 1
             try:
                 message = wire.decode(frames)
             except wire.WireError as error:
                 self.lose(f"it sent a message that is none ({error})")
                 return
             if isinstance(message, wire.Join):
-                await self._welcome(message, start)
+                await self._welcome(message)
             else:
                 self._take(message)
 
-    async def _welcome(self, join: wire.Join, start: wire.Start) -> None:
+    async def _welcome(self, join: wire.Join) -> None:
         if join.protocol != wire.PROTOCOL:
             self.lose(f"it speaks protocol {join.protocol}, this engine {wire.PROTOCOL}")
             return
-        await self._send(start)
+        await self._send(self._start)
 
     def _take(self, message: wire.Message) -> None:
         match message:
             case wire.Hello():
-                if message.generation == self._generation and not self._ready.is_filled:
-                    self._ready.fill(message)
+                self._take_greeting(message)
             case wire.BatchResult():
-                reply = self._waiting.get(message.number)
-                current = message.generation == self._generation
-                if current and reply is not None and not reply.is_filled:
-                    reply.fill(message)
-            case wire.Heartbeat():
+                self._take_result(message)
+            case wire.Heartbeat() | wire.Drained():
                 pass
-            case wire.Drained():
-                self._drained.set()
             case wire.Failed():
                 self.lose(message.text)
             case _:
                 self.lose(f"it sent a {type(message).__name__}, which is the engine's to send")
 
+    def _take_greeting(self, hello: wire.Hello) -> None:
+        if hello.generation != self._generation or self._ready.is_filled:
+            return
+        fault = greeting_fault(hello, self._start.limits)
+        if fault is None:
+            self._ready.fill(hello)
+        else:
+            self.lose(fault)
+
+    def _take_result(self, result: wire.BatchResult) -> None:
+        """An answer of another generation, or to a batch that nobody waits for, is dropped."""
+        if result.generation != self._generation:
+            return
+        self._unanswered.discard(result.number)
+        in_flight = self._waiting.get(result.number)
+        if in_flight is None or in_flight.reply.is_filled:
+            return
+        fault = result_fault(in_flight.batch, result, self._ready.take().vocab_size)
+        if fault is None:
+            in_flight.reply.fill(result)
+        else:
+            self.lose(fault)
+
     async def watch_heartbeats(self) -> None:
-        """A hang shows as silence, or as a batch without an end."""
-        while True:
-            await trio.sleep(self._limits.heartbeat_seconds)
-            now = trio.current_time()
-            if now - self._last_sign > self._limits.heartbeat_lost_seconds:
-                self.lose(f"no heartbeat for {now - self._last_sign:.1f} s")
-            since = self._batch_since
-            if since is not None and now - since > self._limits.batch_seconds_max:
-                self.lose(f"a batch takes longer than {self._limits.batch_seconds_max:g} s")
+        """A hang shows as silence, or as a batch without an end; the start has its own bound.
+
+        Counted in beats: when this engine itself stood still, that was one beat, and what has
+        piled up meanwhile is read before the next.
+        """
+        limits, beat = self._limits, self._limits.heartbeat_seconds
+        silent = busy = 0.0
+        await self._ready.wait()
+        while self._lost is None:
+            signs, unanswered = self._signs_of_life, set(self._unanswered)
+            await trio.sleep(beat)
+            silent = silent + beat if signs == self._signs_of_life else 0.0
+            busy = busy + beat if unanswered & self._unanswered else 0.0
+            if silent > limits.heartbeat_lost_seconds:
+                self.lose(f"no heartbeat for {silent:.1f} s")
+            if busy > limits.batch_seconds_max:
+                self.lose(f"a batch takes longer than {limits.batch_seconds_max:g} s")
 
     async def watch_process(self, process: WorkerProcess) -> None:
         await process.wait()
@@ -190,83 +225,52 @@ class LocalLink:
 
     async def drain(self, process: WorkerProcess) -> None:
         """Stops the worker: politely while it lives and has nothing to do, then the hard way."""
-        with trio.move_on_after(self._limits.grace_seconds, shield=True):
-            if self._lost is None and self._ready.is_filled and not self._waiting:
+        grace = self._limits.grace_seconds
+        with trio.move_on_after(grace, shield=True):
+            if self._lost is None and self._ready.is_filled and not self._unanswered:
                 await self._send(wire.Drain())
                 await process.wait()
         process.kill()
-        with trio.CancelScope(shield=True):
+        with trio.move_on_after(grace, shield=True):  # a driver may hold even the killed
             await process.wait()
 
 
-class WorkerProcess:
-    """A child process seen through its pidfd; any number of tasks may wait for its end."""
-
-    def __init__(self, command: Sequence[str], errors: Path) -> None:
-        self._errors = errors
-        with errors.open("wb") as sink:
-            self._popen = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=sink,
-                start_new_session=True,  # a Ctrl-C in the terminal is the engine's business
-            )
-        self._pidfd = os.pidfd_open(self._popen.pid)
-
-    @property
-    def pid(self) -> int:
-        return self._popen.pid
-
-    async def wait(self) -> None:
-        if self._popen.poll() is not None:
-            return
-        own = os.dup(self._pidfd)  # Trio lets one task wait on a descriptor
-        try:
-            await trio.lowlevel.wait_readable(own)
-        finally:
-            os.close(own)
-        self._popen.wait()
-
-    def kill(self) -> None:
-        if self._popen.poll() is None:
-            self._popen.kill()
-
-    def epitaph(self) -> str:
-        """How it ended, with the last line that it wrote."""
-        status = self._popen.returncode
-        how = f"killed by signal {-status}" if status < 0 else f"gone with status {status}"
-        lines = self._errors.read_text(errors="replace").strip().splitlines()
-        return f"its process {self.pid} was {how}" + (f": {lines[-1]}" if lines else "")
-
-    def close(self) -> None:
-        os.close(self._pidfd)
+CommandOf = Callable[[WorkerSpec, int, str], list[str]]  # of a worker, its generation, endpoint
 
 
 @asynccontextmanager
-async def open_local_worker(spec: WorkerSpec, generation: int) -> AsyncIterator[WorkerLink]:
+async def open_local_worker(
+    spec: WorkerSpec, generation: int, command: CommandOf | None = None
+) -> AsyncIterator[WorkerLink]:
     """The launcher of production: a process of this machine."""
-    limits = spec.limits
-    link = LocalLink(spec.settings.name, generation, limits)
-    start = wire.Start(generation, spec.ports.engine_seed, spec.wire_limits)
+    link = LocalLink(spec, generation)
     with tempfile.TemporaryDirectory(prefix="pie-trio-") as private, zmq.Context() as context:
         endpoint = f"ipc://{private}/worker"
-        async with (
-            open_router(context, endpoint, limits.worker_frame_bytes) as link.socket,
-            trio.open_nursery() as nursery,
-        ):
-            process = WorkerProcess(
-                worker_command(spec, generation, endpoint), Path(private, "errors")
-            )
+        arguments = (command or worker_command)(spec, generation, endpoint)
+        async with open_router(context, endpoint, spec.limits.worker_frame_bytes) as link.socket:
             try:
-                nursery.start_soon(link.receive, start)
-                nursery.start_soon(link.watch_process, process)
-                nursery.start_soon(link.watch_heartbeats)
+                process = WorkerProcess(arguments)
+            except OSError as error:
+                link.lose(f"its process cannot be started: {error}")
                 yield link
-            finally:
-                await link.drain(process)
-                nursery.cancel_scope.cancel()
-                process.close()
+                return
+            async with _open_process(link, process):
+                yield link
+
+
+@asynccontextmanager
+async def _open_process(link: LocalLink, process: WorkerProcess) -> AsyncIterator[None]:
+    """The process and those who watch it. Left: it is gone, one way or the other."""
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.receive)
+            nursery.start_soon(link.watch_process, process)
+            nursery.start_soon(link.watch_heartbeats)
+            yield
+            nursery.cancel_scope.cancel()
+    finally:
+        await link.drain(process)
+        process.close()
 
 
 def worker_command(spec: WorkerSpec, generation: int, endpoint: str) -> list[str]:

@@ -1,0 +1,51 @@
+"""Whether what a worker says can be true: its greeting, and its answers to a batch.
+
+Pure. A worker is another process and may be broken: what passes here is handed to guests and
+indexes tables. The texts complete a sentence that begins with "worker lost".
+"""
+
+from __future__ import annotations
+
+from gpu_worker import wire
+
+PAGES_MAX = 1 << 24
+
+
+def greeting_fault(hello: wire.Hello, granted: wire.WorkerLimits) -> str | None:
+    """Why a worker cannot be used, if that is so."""
+    if hello.protocol != wire.PROTOCOL:
+        return f"it speaks protocol {hello.protocol}, this engine {wire.PROTOCOL}"
+    if hello.page_size != granted.page_size:
+        return f"it says that its pages have {hello.page_size} tokens, not {granted.page_size}"
+    pages_max = PAGES_MAX if granted.pages_max is None else granted.pages_max
+    if not 1 <= hello.pages <= pages_max:
+        return f"it says that it has {hello.pages} pages; at least 1, at most {pages_max}"
+    if hello.embeddings > granted.embeddings:
+        return f"it says that it has {hello.embeddings} embeddings, not {granted.embeddings}"
+    if min(hello.batch_tokens_max, hello.vocab_size) < 1:
+        return "it says that it takes no tokens"
+    return None
+
+
+def result_fault(batch: wire.Batch, result: wire.BatchResult, vocab_size: int) -> str | None:
+    """Why these cannot be the answers to that batch, if that is so."""
+    if len(result.answers) != len(batch.requests):
+        return f"it answered {len(result.answers)} of {len(batch.requests)} requests"
+    for request, answer in zip(batch.requests, result.answers, strict=True):
+        if answer.error is None and not _fits(request, answer, vocab_size):
+            return "it answered a request with something else than what was asked"
+    return None
+
+
+def _fits(request: wire.Request, answer: wire.Answer, vocab_size: int) -> bool:
+    heads = sum(output.kind is wire.SamplerKind.DISTRIBUTION for output in request.outputs)
+    return (
+        len(answer.distributions) == heads
+        and len(answer.tokens) == len(request.outputs) - heads
+        and _are_tokens(answer.tokens, vocab_size)
+        and all(_are_tokens(ids, vocab_size) for ids, _ in answer.distributions)
+    )
+
+
+def _are_tokens(ids: tuple[int, ...] | list[int], vocab_size: int) -> bool:
+    return not ids or (min(ids) >= 0 and max(ids) < vocab_size)

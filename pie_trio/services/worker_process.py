@@ -1,0 +1,76 @@
+"""A child process of this machine, seen through its pidfd.
+
+Owns the process until it has been reaped. It is started from this very thread: the kernel sends
+the parent-death signal when the thread that started the child ends, so a short-lived helper
+thread must not do it. A process that cannot be started leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from typing import IO
+
+import trio
+
+EPITAPH_BYTES = 4096  # of what it wrote last
+
+
+class WorkerProcess:
+    """One task at a time may wait for its end."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """Raises `OSError`."""
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        try:
+            self._popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                start_new_session=True,  # a Ctrl-C in the terminal is the engine's business
+            )
+            self._pidfd = self._open_pidfd()
+        except BaseException:
+            self._errors.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    async def wait(self) -> None:
+        if self._popen.poll() is None:
+            await trio.lowlevel.wait_readable(self._pidfd)
+            self._popen.wait()
+
+    def kill(self) -> None:
+        if self._popen.poll() is None:
+            self._popen.kill()
+
+    def epitaph(self) -> str:
+        """How it ended, with the last line that it wrote."""
+        status = self._popen.returncode
+        how = f"killed by signal {-status}" if status < 0 else f"gone with status {status}"
+        lines = self._last_words().strip().splitlines()
+        return f"its process {self.pid} was {how}" + (f": {lines[-1]}" if lines else "")
+
+    def close(self) -> None:
+        trio.lowlevel.notify_closing(self._pidfd)
+        os.close(self._pidfd)
+        self._errors.close()
+
+    def _open_pidfd(self) -> int:
+        try:
+            return os.pidfd_open(self._popen.pid)
+        except OSError:
+            self._popen.kill()
+            self._popen.wait()
+            raise
+
+    def _last_words(self) -> str:
+        size = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, size - EPITAPH_BYTES))
+        return self._errors.read().decode(errors="replace")
