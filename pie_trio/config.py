@@ -43,6 +43,7 @@ class Limits:
     passes_waiting_max: int = 4096  # forward passes waiting in one model's inbox
     pass_rows_max: int = 65_536  # rows of one forward pass
     pass_outputs_max: int = 4096
+    pass_values_waiting: int = 4 * MIB  # numbers in the unsettled passes of one instance
     mask_runs_max: int = 1 << 20  # runs of all masks of one pass
 
     # Messaging
@@ -85,6 +86,7 @@ class Limits:
     # Pages
     page_wait_seconds: float = 30.0
     exports_max: int = 16_384
+    page_handles_max: int = 262_144  # of one instance: imports give handles without end
 
     # Batches
     batch_tokens: int = 2048

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 import attrs
 import trio
 
+from pie_trio.backlog import Backlog
 from pie_trio.config import Limits
 from pie_trio.messages import Owner
 from pie_trio.ports import Ports
@@ -26,8 +27,12 @@ class InstanceScope:
     queues: trio.Nursery
     limits: Limits
     ports: Ports
+    backlog: Backlog = attrs.field(init=False)
     residences: dict[str, Residence] = attrs.field(factory=dict)
     queues_opened: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.backlog = Backlog(self.limits)
 
     @property
     def owner(self) -> Owner:

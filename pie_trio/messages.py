@@ -135,6 +135,7 @@ class RunCommand:
 
     deed: Callable[[bool], object]  # is told whether all passes before it succeeded
     reply: Reply[object]
+    is_barrier: bool = False  # tells of a failed pass before it, and so forgets it
 
 
 QueueCommand = SubmitPass | RunCommand

@@ -31,7 +31,9 @@ class InstanceModel:
             request = json.loads(request_json)
             messages = request["messages"]
             add_prompt = bool(request.get("add_generation_prompt", True))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            if not isinstance(messages, list):
+                raise TypeError("messages is not a list")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise GuestFault(
                 f'render-chat wants {{"messages": [...], "add_generation_prompt": true}}: {error!r}'
             ) from error

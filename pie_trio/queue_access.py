@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import trio
 
 from pie_trio.actors.command_queue import CommandQueue
-from pie_trio.errors import GuestFault, PieError, WorkerLost
+from pie_trio.errors import GuestFault, PieError, TooMany, WorkerLost
 from pie_trio.handles import ModelHandle
 from pie_trio.instance_scope import InstanceScope
 from pie_trio.mailbox import Reply
@@ -61,11 +61,15 @@ class InstanceQueue:
 
     async def submit(self, draft: PassDraft) -> Reply[PassResult]:
         residence = await self._residence()
+        await self._scope.backlog.wait_for_room(draft)
         plan = PassPlan.check(draft, residence.lease, self.model.facts.page_size)
-        copies = await self._make_writable(plan, residence)
-        forward = self._forward_pass(plan, copies)
-        residence.loop.track(forward)
+        # What is copied must not change hands before the pass itself pins it.
+        with residence.lease.pools[ResourceKind.KV_PAGE].pinned(tuple(plan.pages)):
+            copies = await self._make_writable(plan, residence)
+            forward = self._forward_pass(plan, copies)
+            residence.loop.track(forward)
         plan.mark_written(residence.lease)
+        self._scope.backlog.note(draft, forward.reply)
         self._passes += 1
         commands = await self._command_queue()
         await commands.submit(forward)
@@ -82,7 +86,7 @@ class InstanceQueue:
         pool, tenancy = await self._pool(kind)
         residence = await self._residence()
         pages = set(tenancy.resolve(handles, pool.what))
-        if residence.loop.writes_elsewhere(self._scope.owner, self._number, pages):
+        if residence.loop.writes_elsewhere(self._scope.owner, self._number, kind, pages):
             raise GuestFault(
                 f"export {name!r}: a pass of another queue still writes these pages;"
                 " synchronize that queue first"
@@ -98,6 +102,9 @@ class InstanceQueue:
             if export is None:
                 raise self._no_such_export(kind, name)
             self.model.model.lost_exports.pop((tenancy.owner.tenant, kind, name), None)
+            bound = self._scope.limits.page_handles_max
+            if len(tenancy.pages) + len(export.pages) > bound:
+                raise TooMany(f"page_handles_max: an instance has at most {bound} handles")
             return pool.import_export(tenancy, export)
 
         handles: list[int] = await (await self._post(find_and_import)).answer()
@@ -121,14 +128,14 @@ class InstanceQueue:
         return found
 
     async def synchronize(self) -> Reply[bool]:
-        return await self._post(lambda succeeded: succeeded)
+        return await self._post(lambda succeeded: succeeded, is_barrier=True)
 
     async def debug_query(self, query: str) -> Reply[str]:
         reply: Reply[str] = Reply()
         verb, _, rest = query.partition(" ")
         if query == "ping":
-            turn = await self._post(lambda _ok: None)
-            self._scope.queues.start_soon(self._ping, turn, reply)
+            loop = (await self._residence()).loop
+            await self._post(lambda _ok: loop.ping(reply))
         elif verb == "render-chat":
             try:
                 reply.fill(self.model.render_chat(rest))
@@ -137,10 +144,6 @@ class InstanceQueue:
         else:
             reply.fill(f"unknown query: {query}")
         return reply
-
-    async def _ping(self, turn: Reply[None], reply: Reply[str]) -> None:
-        await turn.wait()
-        await (await self._residence()).loop.ping(reply)
 
     # --- helpers, in the order of use
 
@@ -160,10 +163,10 @@ class InstanceQueue:
             self._commands = CommandQueue(loop, scope.queues, scope.limits, scope.ports)
         return self._commands
 
-    async def _post(self, deed: Callable[[bool], Any]) -> Reply[Any]:
+    async def _post(self, deed: Callable[[bool], Any], is_barrier: bool = False) -> Reply[Any]:
         reply: Reply[Any] = Reply()
         commands = await self._command_queue()
-        await commands.run_in_turn(RunCommand(deed, reply))
+        await commands.run_in_turn(RunCommand(deed, reply, is_barrier))
         return reply
 
     async def _make_writable(
@@ -172,14 +175,18 @@ class InstanceQueue:
         """Copy on write: pages that somebody else holds, too, are replaced by copies."""
         kind = ResourceKind.KV_PAGE
         pool, tenancy = residence.lease.pools[kind], residence.lease.tenancies[kind]
-        indices = [i for i in plan.written_ranges() if pool.is_shared(plan.pages[i])]
+
+        def is_shared(page: PageId) -> bool:
+            return pool.is_shared(page) or residence.loop.pins.is_source(page)
+
+        indices = [i for i in plan.written_ranges() if is_shared(plan.pages[i])]
         if not indices:
             return ()
         fresh = await self.allocate(kind, len(indices))
         copies = []
         for index, handle in zip(indices, map(PageHandle, fresh), strict=True):
             source, target = plan.pages[index], tenancy.pages[handle]
-            if not pool.is_shared(source):  # the others left while we waited for room
+            if not is_shared(source):  # the others left while we waited for room
                 pool.take_back(tenancy, pool.give_up(tenancy, (handle,)))
                 continue
             pool.replace(tenancy, plan.draft.pages[index], handle)

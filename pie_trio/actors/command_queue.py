@@ -77,7 +77,9 @@ class CommandQueue:
         for reply in list(self._unsettled):
             await reply.wait()
         self._forget_settled()
-        succeeded, self._has_failed = not self._has_failed, False
+        succeeded = not self._has_failed
+        if command.is_barrier:
+            self._has_failed = False
         try:
             command.reply.fill(command.deed(succeeded))
         except PieError as error:

@@ -78,7 +78,7 @@ class Instance:
     def _end(self, value: str | None) -> None:
         if value is None and self._cause is None:
             self._cause = Terminated("the engine is stopping")
-        cause = self._cause
+        cause, self._cause = self._cause, None  # it holds the frames of the guest's last calls
         kind = None if cause is None else type(cause).__name__
         error = None if cause is None else str(cause) or kind
         self.ended_at = trio.current_time()

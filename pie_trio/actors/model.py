@@ -8,14 +8,14 @@ generation is lost, every pass of it is refused, those still in a mailbox includ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import attrs
 import trio
 
 from gpu_worker import wire
 from pie_trio.config import Batching, BatchTrigger, Limits
-from pie_trio.errors import PassFailed, PieError, Terminated, WorkerLost
+from pie_trio.errors import PassFailed, PieError, Terminated, TooMany, WorkerLost, retold
 from pie_trio.events import BatchDispatched, BatchSettled
 from pie_trio.gathering import Gathering
 from pie_trio.mailbox import Reply
@@ -32,6 +32,7 @@ from pie_trio.services.batch_policy import (
 from pie_trio.services.page_pool import PagePool
 from pie_trio.services.pass_chunks import Collected, request_for
 from pie_trio.services.pass_order import PassOrder
+from pie_trio.services.pass_pins import PassPins
 from pie_trio.services.worker_link import WorkerLink
 
 
@@ -63,7 +64,7 @@ class ModelLoop:
         self._name = name
         self._generation = generation
         self._budget = budget
-        self._pools = pools
+        self.pins = PassPins(pools)
         self._batching = batching
         self._limits = limits
         self._ports = ports
@@ -87,12 +88,11 @@ class ModelLoop:
     def track(self, forward: ForwardPass) -> None:
         """From now on the pass pins its pages; it must be submitted next."""
         if self._lost is not None:
-            raise self._lost
+            raise retold(self._lost)
         self._gathering.submitted(forward.owner.number)
         waiting = self._order.submit(forward)
         self._tracked.setdefault(forward.owner.number, {})[forward] = waiting
-        self._pools[ResourceKind.KV_PAGE].pin(forward.pins)
-        self._pools[ResourceKind.EMBEDDING].pin(forward.embed_pins)
+        self.pins.pin(forward)
 
     def submit_nowait(self, forward: ForwardPass) -> None:
         """Raises `trio.WouldBlock` when the inbox is full."""
@@ -101,25 +101,29 @@ class ModelLoop:
     async def submit(self, forward: ForwardPass) -> None:
         await self._send.send(forward)
 
-    async def ping(self, reply: Reply[str]) -> None:
+    def ping(self, reply: Reply[str]) -> None:
         """An empty batch through the worker and back."""
-        await self._send.send(Ping(reply))
+        try:
+            self._send.send_nowait(Ping(reply))
+        except trio.WouldBlock:
+            bound = self._limits.passes_waiting_max
+            reply.refuse(TooMany(f"passes_waiting_max: {bound} passes and pings wait already"))
 
-    def writes_elsewhere(self, owner: Owner, queue: int, pages: set[PageId]) -> bool:
+    def writes_elsewhere(
+        self, owner: Owner, queue: int, kind: ResourceKind, pages: set[PageId]
+    ) -> bool:
         """Whether a pass of another queue of this owner is still to write one of these pages."""
         return any(
-            forward.queue != queue and not pages.isdisjoint(written_slots(forward))
+            forward.queue != queue and not pages.isdisjoint(_written(forward, kind))
             for forward in self._tracked.get(owner.number, ())
         )
-
-    def has_work(self, owner: Owner) -> bool:
-        return bool(self._tracked.get(owner.number))
 
     def drop_owner(self, owner: Owner) -> None:
         """Synchronous: what this owner has waiting leaves; what is in flight keeps its pins."""
         for forward in self._tracked.pop(owner.number, {}):
             if forward not in self._in_flight:
-                self._unpin(forward)
+                self.pins.unpin(forward)
+                self._collected.pop(forward, None)
             if not forward.reply.is_filled:
                 forward.reply.refuse(Terminated("the instance has ended"))
         self._waiting = [w for w in self._waiting if w.forward.owner != owner]
@@ -140,16 +144,19 @@ class ModelLoop:
     def close(self, lost: WorkerLost) -> None:
         """The generation is over: every pass of it is refused."""
         self._lost = lost
+        self._drain_inbox()
         tracked, self._tracked = self._tracked, {}
-        for passes in tracked.values():
-            for forward in passes:
-                self._unpin(forward)
-                if not forward.reply.is_filled:
-                    forward.reply.refuse(lost)
-        self._waiting.clear()
-        self._in_flight.clear()
+        living = {forward for passes in tracked.values() for forward in passes}
+        for forward in living | self._in_flight:  # the dead ones in flight are tracked no more
+            self.pins.unpin(forward)
+        for forward in living:
+            if not forward.reply.is_filled:
+                forward.reply.refuse(lost)
         for ping in self._pings:
             ping.reply.refuse(lost)
+        self._waiting.clear()
+        self._in_flight.clear()
+        self._collected.clear()
 
     # --- the loop
 
@@ -207,6 +214,8 @@ class ModelLoop:
             for ping in pings:
                 ping.reply.refuse(lost)
             raise
+        if self._lost is not None:
+            return  # it was closed while the answer was on its way: nobody expects it any more
         seconds = trio.current_time() - started
         if plan.chunks:
             self.counts.note(len(plan.chunks), rows, seconds)
@@ -250,7 +259,7 @@ class ModelLoop:
         tracked = self._tracked.get(forward.owner.number, {})
         if forward not in tracked:  # its owner died meanwhile
             self._collected.pop(forward, None)
-            self._unpin(forward)
+            self.pins.unpin(forward)
             return
         if answer.error is None:
             self._collected.setdefault(forward, Collected()).add(chunk, answer)
@@ -258,7 +267,7 @@ class ModelLoop:
                 return
         collected = self._collected.pop(forward, None)
         del tracked[forward]
-        self._unpin(forward)
+        self.pins.unpin(forward)
         self._cohort.add(forward.owner.number)
         if answer.error is None:
             assert collected is not None, "a pass that settles has been answered"
@@ -269,19 +278,15 @@ class ModelLoop:
     def _fail(self, waiting: WaitingPass, error: PassFailed) -> None:
         waiting.rows_done = len(waiting.forward.tokens)
         self._order.leave(waiting)
-        self._unmark(waiting.forward)
+        self.pins.unmark(waiting.forward)
         self._waiting = [item for item in self._waiting if item is not waiting]
         waiting.forward.reply.refuse(error)
         if not waiting.forward.outputs:  # nobody will look at it
             self._on_fault(waiting.forward.owner, error)
 
-    def _unmark(self, forward: ForwardPass) -> None:
-        """What it was to write is not there."""
-        for page, slots in written_slots(forward).items():
-            self._pools[ResourceKind.KV_PAGE].marks.unset(page, slots)
-        for _, slot in forward.embed_outputs:
-            self._pools[ResourceKind.EMBEDDING].marks.unset(PageId(slot), range(1))
 
-    def _unpin(self, forward: ForwardPass) -> None:
-        self._pools[ResourceKind.KV_PAGE].unpin(forward.pins)
-        self._pools[ResourceKind.EMBEDDING].unpin(forward.embed_pins)
+def _written(forward: ForwardPass, kind: ResourceKind) -> Iterable[int]:
+    """The pages of a kind that a pass writes."""
+    if kind is ResourceKind.KV_PAGE:
+        return written_slots(forward)
+    return (slot for _, slot in forward.embed_outputs)

@@ -48,7 +48,9 @@ class Lease:
         if request.reply.is_filled:  # it came in the very step in which the time ran out
             return request.reply.take()
         waited = f"waited page_wait_seconds = {self._limits.page_wait_seconds:g} s"
-        raise self._manager.refusal(self, kind, count, waited)
+        refusal = self._manager.refusal(self, kind, count, waited)
+        request.reply.refuse(refusal)  # the request may still lie in the mailbox
+        raise refusal
 
     def allocate_nowait(self, kind: ResourceKind, count: int) -> list[int] | None:
         """The fast path: None when there is no room, or when somebody older waits."""
@@ -127,6 +129,8 @@ class ResourceManager:
 
     def _consider(self, waiter: Waiter) -> None:
         pool = self.pools[waiter.kind]
+        if waiter.reply.is_filled:
+            return  # its asker has given up
         if self._lost is not None:
             waiter.reply.refuse(self._lost)
         elif waiter.count > pool.capacity:
@@ -184,6 +188,8 @@ class ResourceManager:
 
     def _make_room(self, pool: PagePool, count: int) -> bool:
         while not pool.has_room(count):
+            if count <= pool.free_count + pool.limbo_count:
+                return False  # enough is on its way: no export need go
             export = pool.drop_unused_export()
             if export is None:
                 return False
@@ -194,14 +200,17 @@ class ResourceManager:
         return True
 
     def _may_come_back(self, pool: PagePool, kind: ResourceKind) -> bool:
-        """Whether some page is pinned only, or held by somebody who can still go on."""
+        """Whether some page is pinned only or given up, or its holder can still go on."""
         waiting = {w.lease.owner.number for w in self._waiters}
         if pool.limbo_count:
             return True
         return any(
-            tenancy.held
-            and tenancy.owner.number not in waiting
-            and not self._leases[tenancy.owner.number].waits_for_client()
+            tenancy.leaving
+            or (
+                tenancy.held
+                and tenancy.owner.number not in waiting
+                and not self._leases[tenancy.owner.number].waits_for_client()
+            )
             for tenancy in pool.tenancies()
         )
 

@@ -15,7 +15,8 @@ changed nothing.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import attrs
 
@@ -46,6 +47,7 @@ class Tenancy:
     owner: Owner
     pages: dict[PageHandle, PageId] = attrs.field(factory=dict)
     held: Counter[PageId] = attrs.field(factory=Counter)  # handles and releases to come, a page
+    leaving: int = 0  # releases to come: their turn in a queue has not
     next_handle: int = 0
     is_buried: bool = False
 
@@ -104,7 +106,11 @@ class PagePool:
         return count <= len(self._free)
 
     def is_shared(self, page: PageId) -> bool:
-        return len(self._holders[page]) > 1
+        """Whether more than one handle or export stands for it."""
+        holders = self._holders[page]
+        return len(holders) > 1 or any(
+            isinstance(holder, Tenancy) and holder.held[page] > 1 for holder in holders
+        )
 
     def tenancies(self) -> list[Tenancy]:
         return list(self._tenancies.values())
@@ -133,7 +139,7 @@ class PagePool:
         return tenancy
 
     def bury(self, tenancy: Tenancy) -> None:
-        """Gives back everything at once; afterwards the tenancy is a tombstone."""
+        """Gives back everything at once, unannounced; afterwards the tenancy is a tombstone."""
         if tenancy.is_buried:
             return
         tenancy.is_buried = True
@@ -145,7 +151,6 @@ class PagePool:
             self._let_go(page, tenancy)
         tenancy.held.clear()
         tenancy.pages.clear()
-        self.on_pages_back()
 
     # --- pages
 
@@ -166,6 +171,7 @@ class PagePool:
         pages = tenancy.resolve(handles, self.what)
         for handle in handles:
             del tenancy.pages[PageHandle(handle)]
+        tenancy.leaving += len(pages)
         return pages
 
     def take_back(self, tenancy: Tenancy, pages: Iterable[PageId]) -> None:
@@ -173,6 +179,7 @@ class PagePool:
         if tenancy.is_buried:
             return
         for page in pages:
+            tenancy.leaving -= 1
             tenancy.held[page] -= 1
             if not tenancy.held[page]:
                 del tenancy.held[page]
@@ -184,6 +191,7 @@ class PagePool:
         old = tenancy.pages[PageHandle(handle)]
         tenancy.pages[PageHandle(handle)] = tenancy.pages.pop(PageHandle(fresh))
         self.marks.copy(old, tenancy.pages[PageHandle(handle)])
+        tenancy.leaving += 1
         self.take_back(tenancy, (old,))
 
     # --- pins: a pass that waits or runs names these pages
@@ -206,6 +214,15 @@ class PagePool:
                     came_back = True
         if came_back:
             self.on_pages_back()
+
+    @contextmanager
+    def pinned(self, pages: Sequence[PageId]) -> Iterator[None]:
+        """While a pass over these pages is being made."""
+        self.pin(pages)
+        try:
+            yield
+        finally:
+            self.unpin(pages)
 
     # --- exports
 

@@ -1,0 +1,47 @@
+"""What passes on their way hold of pages: pins on all that they name, and the sources of copies.
+
+Pure. A pass pins from its submission until it has settled, also when its owner is dead. A page
+that a copy is still to be made of is read-only for whoever holds it meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import attrs
+
+from pie_trio.messages import ForwardPass, PageId, ResourceKind
+from pie_trio.services.batch_policy import written_slots
+from pie_trio.services.page_pool import PagePool
+
+
+@attrs.define(eq=False)
+class PassPins:
+    """The pins of one worker generation."""
+
+    _pools: dict[ResourceKind, PagePool]
+    _sources: Counter[PageId] = attrs.field(factory=Counter, init=False)
+
+    def pin(self, forward: ForwardPass) -> None:
+        self._pools[ResourceKind.KV_PAGE].pin(forward.pins)
+        self._pools[ResourceKind.EMBEDDING].pin(forward.embed_pins)
+        self._sources.update(source for source, _ in forward.copies)
+
+    def unpin(self, forward: ForwardPass) -> None:
+        for source, _ in forward.copies:
+            self._sources[source] -= 1
+            if not self._sources[source]:
+                del self._sources[source]
+        self._pools[ResourceKind.KV_PAGE].unpin(forward.pins)
+        self._pools[ResourceKind.EMBEDDING].unpin(forward.embed_pins)
+
+    def is_source(self, page: PageId) -> bool:
+        """Whether a copy of this page is still to be made."""
+        return page in self._sources
+
+    def unmark(self, forward: ForwardPass) -> None:
+        """It failed: what it was to write is not there."""
+        for page, slots in written_slots(forward).items():
+            self._pools[ResourceKind.KV_PAGE].marks.unset(page, slots)
+        for _, slot in forward.embed_outputs:
+            self._pools[ResourceKind.EMBEDDING].marks.unset(PageId(slot), range(1))
