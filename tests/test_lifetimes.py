@@ -5,6 +5,7 @@ An inline worker and scripted guests; leaving each world checks its books.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import attrs
@@ -12,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from pie_trio.config import Limits
+from pie_trio.config import Batching, BatchTrigger, Limits
 from pie_trio.errors import BadProgram, OutOfPages, PassFailed, TooMany, WorkerLost
 from pie_trio.events import ExportDropped, WorkerDied
 from pie_trio.messages import Priority, ResourceKind
@@ -210,10 +211,10 @@ async def test_a_flood_of_pings_starts_no_tasks(tmp_path: Path) -> None:
 
 async def test_a_guest_that_submits_without_end_waits_for_its_own_passes(tmp_path: Path) -> None:
     """And nobody else waits for it: the bound is one of each instance."""
-    script = WorkerScript(step_seconds=0.005)
     limits = Limits(pass_values_waiting=20_000)
+    eager = Batching(BatchTrigger.EAGER)
     async with (
-        open_world(tmp_path, script=script, limits=limits) as world,
+        open_world(tmp_path, limits=limits, batching=eager) as world,
         open_scripted(world, 1) as hostile,
         open_scripted(world, 2) as other,
         trio.open_nursery() as nursery,
@@ -241,9 +242,10 @@ async def test_handles_on_imported_pages_are_bounded(tmp_path: Path) -> None:
     limits = Limits(page_handles_max=10)
     async with open_world(tmp_path, limits=limits) as world, open_scripted(world, 1) as guest:
         await export_text(guest, "prefix")
+        for _ in range(9):
+            await guest.queue.import_exported(KV, "prefix")
         with pytest.raises(TooMany, match="page_handles_max"):
-            for _ in range(20):
-                await guest.queue.import_exported(KV, "prefix")
+            await guest.queue.import_exported(KV, "prefix")
         await guest.queue.release_exported(KV, "prefix")
 
 
@@ -258,7 +260,7 @@ async def test_an_embedding_is_not_taken_for_the_page_of_the_same_number(tmp_pat
 
 
 @pytest.mark.parametrize(
-    "request_json", ["[" * 200_000, '{"messages": 5}', '{"messages": null}', "7"]
+    "request_json", ["[" * 200_000, '{"messages": 5}', '{"messages": null}', "7"], ids=len
 )
 async def test_no_conversation_stops_the_engine(tmp_path: Path, request_json: str) -> None:
     async with open_world(tmp_path) as world, open_scripted(world, 1) as guest:
@@ -411,7 +413,7 @@ async def test_a_worker_that_dies_at_once_again_and_again_is_given_up(
             world.links[-1].die()
             await wait_all_tasks_blocked()
             deaths.append(trio.current_time())
-        pauses = [round(b - a) for a, b in zip(deaths, deaths[1:], strict=False)]
+        pauses = [round(b - a) for a, b in pairwise(deaths)]
         assert pauses == [1, 2, 4]
         errors = []
         for number in (1, 2):
