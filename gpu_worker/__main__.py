@@ -37,6 +37,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, required=True, help="a model directory")
     parser.add_argument("--parent", type=int, required=True, help="the controller's process")
     parser.add_argument("--threads", type=int, default=0, help="0: as many as there are cores")
+    parser.add_argument("--kernels", choices=("auto", "native", "torch"), default="auto")
+    parser.add_argument(
+        "--kernel-cache", type=Path, help="compiled kernels; default: beside the model store"
+    )
     parser.add_argument("--pretend", action="store_true", help="checksums instead of a model")
     parser.add_argument("--step-seconds", type=float, default=0.0, help="pretend: a step's length")
     parser.add_argument("--step-row-seconds", type=float, default=0.0, help="pretend: a row's")
@@ -54,8 +58,11 @@ def _load(options: argparse.Namespace, limits: WorkerLimits) -> Executor:
     # machine a step takes ten times as long. OpenMP reads this when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from gpu_worker.executor import load_executor
+    from gpu_worker.kernel_choice import KernelChoice
 
-    return load_executor(options.model, limits, options.threads)
+    cache = options.kernel_cache or options.model.resolve().parent.parent / "kernels"
+    choice = KernelChoice(options.kernels, cache, _report)
+    return load_executor(options.model, limits, choice, options.threads)
 
 
 def _report(text: str) -> None:

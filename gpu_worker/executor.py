@@ -15,10 +15,10 @@ import attrs
 import numpy as np
 import torch
 
-from gpu_worker.attention.plan import make_plan
 from gpu_worker.checks import batch_error, owners, request_errors
 from gpu_worker.interface import Facts
-from gpu_worker.kv_cache import KvCache, pages_within
+from gpu_worker.kernel_choice import KernelChoice, choose_kernels
+from gpu_worker.kv_cache import pages_within
 from gpu_worker.models.config import DecoderConfig
 from gpu_worker.models.llama import Llama
 from gpu_worker.sampler import Choice, Distribution, sample
@@ -30,12 +30,16 @@ HEAD_ROWS_MAX = 256  # rows whose logits exist at a time
 NUMERIC = "bf16 weights, fp32 arithmetic"
 
 
-def load_executor(directory: Path, limits: WorkerLimits, threads: int = 0) -> "TorchExecutor":
+def load_executor(
+    directory: Path, limits: WorkerLimits, choice: KernelChoice, threads: int = 0
+) -> "TorchExecutor":
     """Packs the weights and takes the pages; `threads` nought means one for each usable core."""
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     with torch.inference_mode():
         config = DecoderConfig.read(directory)
-        model = Llama(config, Weights(directory))
+        weights = Weights(directory)
+        kernels = choose_kernels(choice, config, limits.page_size, weights.bytes_stored)
+        model = Llama(config, weights, kernels)
         return TorchExecutor(directory.name, model, limits)
 
 
@@ -54,11 +58,9 @@ class TorchExecutor:
     def __init__(self, name: str, model: Llama, limits: WorkerLimits) -> None:
         config = model.config
         pages = pages_within(limits, config.layers, config.key_heads, config.head_width)
-        self.facts = _facts(name, config, limits, pages)
+        self.facts = _facts(name, model, limits, pages)
         self._model = model
-        self._cache = KvCache(
-            config.layers, pages, limits.page_size, config.key_heads, config.head_width
-        )
+        self._memory = model.kernels.memory(config, pages, limits.page_size)
         self._embeddings = torch.zeros(limits.embeddings, config.hidden)
 
     @torch.inference_mode()
@@ -74,7 +76,7 @@ class TorchExecutor:
 
     def _answers(self, batch: BatchArrays) -> tuple[Answer, ...]:
         for source, target in batch.copies.tolist():
-            self._cache.copy_page(source, target)
+            self._memory.copy_page(source, target)
         errors = request_errors(batch, self.facts)
         selection = _select(batch, errors)
         results: dict[int, list[int | Distribution]] = defaultdict(list)
@@ -97,8 +99,9 @@ class TorchExecutor:
         if bool((tokens < 0).any()):
             given = tokens < 0
             rows[given] = self._embeddings[-1 - tokens[given]]
-        plan = make_plan(batch, selection.requests, self.facts.page_size)
-        hidden = self._model.forward(rows, positions, plan, self._cache)
+        angles = self._model.angles(positions)
+        attend = self._memory.attention(batch, selection.requests, angles)
+        hidden = self._model.forward(rows, attend)
         self._keep_embeddings(batch, selection, hidden)
         return hidden
 
@@ -149,7 +152,8 @@ def _answer(results: list[int | Distribution]) -> Answer:
     return Answer(tokens, distributions, None)
 
 
-def _facts(name: str, config: DecoderConfig, limits: WorkerLimits, pages: int) -> Facts:
+def _facts(name: str, model: Llama, limits: WorkerLimits, pages: int) -> Facts:
+    config = model.config
     return Facts(
         model=name,
         vocab_size=config.vocab_size,
@@ -160,5 +164,5 @@ def _facts(name: str, config: DecoderConfig, limits: WorkerLimits, pages: int) -
         embeddings=limits.embeddings,
         batch_tokens_max=limits.batch_tokens_max,
         distribution_max=limits.distribution_max,
-        numeric=NUMERIC,
+        numeric=f"{NUMERIC}, {model.kernels.name} kernels",
     )

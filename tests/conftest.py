@@ -6,11 +6,15 @@ it. What lives longer than one test is a fixture of wider scope, which starts be
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 
 import psutil
 import pytest
+
+# As in a worker: torch's threads do not spin, or tests beside each other starve one another.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 CHILD_GRACE_SECONDS = 5.0
 # Threads that a library keeps for reuse; they hold nothing of ours.

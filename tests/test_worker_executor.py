@@ -1,7 +1,8 @@
 """The real executor against transformers: the same file, the same arithmetic, the same logits.
 
-Tiny models with random weights cover the architectures, the default model covers the numbers that
-matter. Every comparison is of all rows of all requests, within 1e-3.
+Every kind of kernels must hold it. Tiny models with random weights cover the architectures, the
+default model covers the numbers that matter. Every comparison is of all rows of all requests,
+within 1e-3.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from gpu_worker.attention.gathered import attend
 from gpu_worker.attention.plan import make_plan
 from gpu_worker.executor import TorchExecutor
+from gpu_worker.kernels import Kernels
 from gpu_worker.kv_cache import KvCache
 from gpu_worker.models.config import DecoderConfig
 from gpu_worker.models.llama import Llama
@@ -34,6 +36,7 @@ from gpu_worker.wire import (
     decode,
     encode,
 )
+from tests.support.kernels import KINDS, kernels
 from tests.support.worker_models import default_model, tiny_model
 
 PAGE = 16
@@ -45,8 +48,8 @@ Mask = list[list[bool]]
 class Recording(Llama):
     """A decoder that also keeps the logits it was asked for."""
 
-    def __init__(self, config: DecoderConfig, weights: Weights) -> None:
-        super().__init__(config, weights)
+    def __init__(self, config: DecoderConfig, weights: Weights, kernels: Kernels) -> None:
+        super().__init__(config, weights, kernels)
         self.recorded: list[torch.Tensor] = []
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -105,37 +108,34 @@ class Machine:
         return [self.free.pop() for _ in range(-(-slots // PAGE))]
 
 
-def machine(directory: Path) -> Machine:
+def machine(directory: Path, kind: str) -> Machine:
     import transformers
 
     load: Any = transformers.AutoModelForCausalLM.from_pretrained
     reference = load(directory, dtype=torch.float32, attn_implementation="eager").eval()
     with torch.inference_mode():
-        model = Recording(DecoderConfig.read(directory), Weights(directory))
+        model = Recording(DecoderConfig.read(directory), Weights(directory), kernels(kind))
     draw = random.Random(3)
     free = list(range(LIMITS.pages_max or 0))
     draw.shuffle(free)
     return Machine(model, TorchExecutor("tested", model, LIMITS), reference, free, draw)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        "llama",
-        "llama3",
-        "qwen2",
-        pytest.param("default", marks=[pytest.mark.model, pytest.mark.slow]),
-    ],
-)
-def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if request.param == "default":
-        return default_model()
-    return tiny_model(tmp_path_factory.mktemp("models"), request.param)
+CASES = [
+    *(pytest.param((model, kind)) for model in ("llama", "llama3", "qwen2") for kind in KINDS),
+    *(
+        pytest.param(("default", kind), marks=[pytest.mark.model, pytest.mark.slow])
+        for kind in ("torch", "avx2")
+    ),
+]
 
 
-@pytest.fixture(scope="module")
-def loaded(directory: Path) -> Machine:
-    return machine(directory)
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    model, kind = request.param
+    if model == "default":
+        return machine(default_model(), kind)
+    return machine(tiny_model(tmp_path_factory.mktemp("models"), model), kind)
 
 
 @pytest.fixture
@@ -278,7 +278,7 @@ def test_what_others_keep_is_never_read(m: Machine) -> None:
     """Every place that is not written here holds a value that would spoil whatever touches it."""
     short, long = m.text(18), m.text(31)
     pages = m.pages(18), m.pages(31)
-    memory = m.executor._cache
+    memory = m.executor._memory
     memory.keys.fill_(float("nan"))
     memory.values.fill_(float("nan"))
     try:
@@ -349,8 +349,8 @@ def test_logits_that_are_no_numbers_fail_one_request(m: Machine) -> None:
     spoilt_pages = m.pages(1)
     spoilt = attrs.evolve(part([0], spoilt_pages, 0, 1), tokens=[-8])
     refused, fine = m.answers(spoilt, good)
-    m.executor._cache.keys[:, spoilt_pages[0] * PAGE] = 0
-    m.executor._cache.values[:, spoilt_pages[0] * PAGE] = 0
+    m.executor._memory.keys.zero_()
+    m.executor._memory.values.zero_()
     assert refused.error == "the logits are not finite"
     assert fine == expected
 

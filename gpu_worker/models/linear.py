@@ -13,7 +13,7 @@ import torch.nn.functional as F
 PACKED_FOR_ROWS = 16
 
 
-class Linear:
+class WideLinear:
     """rows @ weight.T + bias"""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:

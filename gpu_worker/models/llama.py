@@ -2,19 +2,15 @@
 
 Owns the layers. In each one, every row of the batch is appended to the cache before any row
 attends, so a later request of a batch may read what an earlier one wrote.
-It must never run the output head for rows that nobody asked for.
+It must never run the output head for rows that nobody asked for, nor know how its kernels work.
 """
 
 import attrs
 import torch
-import torch.nn.functional as F
 
-from gpu_worker.attention.gathered import attend
-from gpu_worker.attention.plan import Plan
-from gpu_worker.kv_cache import KvCache
+from gpu_worker.kernels import Attend, Kernels, Linear
 from gpu_worker.models.config import DecoderConfig
-from gpu_worker.models.linear import Linear
-from gpu_worker.models.rope import frequencies, rotate, rotation
+from gpu_worker.models.rope import angles, frequencies
 from gpu_worker.weights import Weights
 
 
@@ -31,75 +27,52 @@ class _Layer:
 class Llama:
     """One decoder and its packed weights."""
 
-    def __init__(self, config: DecoderConfig, weights: Weights) -> None:
+    def __init__(self, config: DecoderConfig, weights: Weights, kernels: Kernels) -> None:
         self.config = config
+        self.kernels = kernels
         self._embedding = weights.stored("model.embed_tokens.weight")
-        self._layers = [_load_layer(weights, number) for number in range(config.layers)]
+        self._layers = [_load_layer(weights, kernels, number) for number in range(config.layers)]
         self._norm = weights.wide("model.norm.weight")
         head = "model.embed_tokens.weight" if config.tied else "lm_head.weight"
-        self._head = Linear(weights.wide(head))
+        self._head = kernels.linear(weights.stored(head), None)
         self._frequencies = frequencies(config.rope, config.head_width)
 
     def embed(self, tokens: torch.Tensor) -> torch.Tensor:
         return self._embedding[tokens].to(torch.float32)
 
-    def forward(
-        self, hidden: torch.Tensor, positions: torch.Tensor, plan: Plan, cache: KvCache
-    ) -> torch.Tensor:
-        """The final hidden rows, normed."""
-        turn = rotation(self._frequencies, positions)
+    def angles(self, positions: torch.Tensor) -> torch.Tensor:
+        return angles(self._frequencies, positions)
+
+    def forward(self, hidden: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """The final hidden rows, normed. The rows that are given are used up."""
+        change: torch.Tensor | None = None
         for number, layer in enumerate(self._layers):
-            hidden = hidden + self._attend(
-                layer, number, self._normed(hidden, layer), turn, plan, cache
-            )
-            hidden = hidden + _feed(layer, _rms_norm(hidden, layer.feed_norm, self.config.epsilon))
-        return _rms_norm(hidden, self._norm, self.config.epsilon)
+            joined = layer.query_key_value(self._add_norm(hidden, change, layer.attention_norm))
+            change = layer.attention_output(attend(number, joined))
+            joined = layer.gate_up(self._add_norm(hidden, change, layer.feed_norm))
+            change = layer.down(self.kernels.gated(joined))
+        return self._add_norm(hidden, change, self._norm)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         return self._head(hidden)
 
-    def _normed(self, hidden: torch.Tensor, layer: _Layer) -> torch.Tensor:
-        return _rms_norm(hidden, layer.attention_norm, self.config.epsilon)
-
-    def _attend(
-        self,
-        layer: _Layer,
-        number: int,
-        rows: torch.Tensor,
-        turn: tuple[torch.Tensor, torch.Tensor],
-        plan: Plan,
-        cache: KvCache,
+    def _add_norm(
+        self, hidden: torch.Tensor, change: torch.Tensor | None, weight: torch.Tensor
     ) -> torch.Tensor:
-        config = self.config
-        joined = layer.query_key_value(rows).view(len(rows), -1, config.head_width)
-        query, key, values = joined.tensor_split((config.heads, config.heads + config.key_heads), 1)
-        queries = rotate(query, *turn)
-        keys = rotate(key, *turn)
-        cache.append(number, plan.appends, keys, values)
-        attended = attend(cache, number, queries, plan)
-        return layer.attention_output(attended.flatten(1))
+        return self.kernels.add_norm(hidden, change, weight, self.config.epsilon)
 
 
-def _feed(layer: _Layer, rows: torch.Tensor) -> torch.Tensor:
-    gate, up = layer.gate_up(rows).chunk(2, dim=-1)
-    return layer.down(F.silu(gate) * up)
-
-
-def _rms_norm(rows: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-    return F.rms_norm(rows, weight.shape, weight, epsilon)
-
-
-def _load_layer(weights: Weights, number: int) -> _Layer:
+def _load_layer(weights: Weights, kernels: Kernels, number: int) -> _Layer:
     prefix = f"model.layers.{number}."
 
     def linear(*names: str) -> Linear:
         """Several layers that read the same rows become one product."""
-        joined = torch.cat([weights.wide(f"{prefix}{name}.weight") for name in names])
+        joined = torch.cat([weights.stored(f"{prefix}{name}.weight") for name in names])
         biases = [weights.wide_or_none(f"{prefix}{name}.bias") for name in names]
         there = [bias for bias in biases if bias is not None]
         if there and len(there) != len(names):
             raise ValueError(f"layer {number} has a bias on some of {names} only")
-        return Linear(joined, torch.cat(there) if there else None)
+        return kernels.linear(joined, torch.cat(there) if there else None)
 
     return _Layer(
         attention_norm=weights.wide(f"{prefix}input_layernorm.weight"),

@@ -34,14 +34,12 @@ def _llama3(plain: torch.Tensor, rope: Rope) -> torch.Tensor:
     return (1 - share) * plain / rope.factor + share * plain
 
 
-def rotation(frequency: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine [row, 1, dimension], for all heads of a row."""
-    angles = positions.to(torch.float32)[:, None] * frequency[None]
-    angles = torch.cat((angles, angles), dim=-1)[:, None]
-    return angles.cos(), angles.sin()
+def angles(frequency: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """By how much each pair of dimensions of a row is turned: [row, pair]."""
+    return positions.to(torch.float32)[:, None] * frequency[None]
 
 
 def rotate(rows: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
-    """rows [row, head, dimension], each turned by its own position."""
+    """rows [row, head, dimension], each turned by its own position; the others [row, 1, dim.]."""
     first, second = rows.chunk(2, dim=-1)
     return rows * cosine + torch.cat((-second, first), dim=-1) * sine

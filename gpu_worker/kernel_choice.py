@@ -1,0 +1,54 @@
+"""Which kernels a worker computes with: the compiled ones where they can be had.
+
+Owns the choice and its one line of explanation. `auto` falls back to torch, with the same results;
+`native` insists, and a worker that cannot have them says so and does not start.
+It must never fall back silently.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import torch
+
+from gpu_worker.kernels import Kernels
+from gpu_worker.kv_cache import free_memory_bytes
+from gpu_worker.models.config import DecoderConfig
+from gpu_worker.native.build import NoKernels, built_library, variant_for
+from gpu_worker.native.kernels import NativeKernels, covers
+from gpu_worker.native.library import Library
+from gpu_worker.torch_kernels import TorchKernels
+
+WIDE_SHARE = 2  # the second packing takes at most one part in so many of the free memory
+
+
+@attrs.frozen
+class KernelChoice:
+    """`mode` is auto, native or torch."""
+
+    mode: str
+    cache: Path
+    report: Callable[[str], None]
+
+
+def choose_kernels(
+    choice: KernelChoice, config: DecoderConfig, page_size: int, weight_bytes: int
+) -> Kernels:
+    if choice.mode == "torch":
+        return TorchKernels()
+    try:
+        return _native(choice.cache, config, page_size, weight_bytes)
+    except NoKernels as error:
+        if choice.mode == "native":
+            raise
+        choice.report(f"computing in plain torch, which is slower: {error}")
+        return TorchKernels()
+
+
+def _native(cache: Path, config: DecoderConfig, page_size: int, weight_bytes: int) -> NativeKernels:
+    if not covers(config, page_size):
+        raise NoKernels("the kernels do not cover this model's heads or this page size")
+    variant = variant_for(torch.backends.cpu.get_cpu_capability())
+    library = Library(built_library(cache, variant))
+    keeps_wide = 2 * weight_bytes <= free_memory_bytes() // WIDE_SHARE
+    return NativeKernels(library, variant, keeps_wide)

@@ -1,0 +1,38 @@
+"""Every kind of kernels that this machine can run, for tests that hold them to the same results.
+
+The compiled ones lie where a worker of the default model keeps them. Without a C compiler, or on a
+processor that lacks what a variant needs, its tests are skipped, and say so.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gpu_worker.kernels import Kernels
+from gpu_worker.native.build import PORTABLE, NoKernels, built_library
+from gpu_worker.native.kernels import NativeKernels
+from gpu_worker.native.library import Library
+from gpu_worker.torch_kernels import TorchKernels
+from pie_trio.home import Home
+
+VARIANTS = ("avx2", PORTABLE)
+KINDS = ("torch", *VARIANTS, "avx2-narrow")
+
+
+def library(variant: str) -> Library:
+    """A compiled variant, or the test that asks for it is skipped."""
+    if variant != PORTABLE and not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        pytest.skip(f"this processor does not run {variant}")
+    try:
+        return Library(built_library(Home.default().root / "kernels", variant))
+    except NoKernels as error:
+        pytest.skip(str(error))
+
+
+def kernels(kind: str) -> Kernels:
+    """`narrow`: only the packing in bf16, for any number of rows."""
+    if kind == "torch":
+        return TorchKernels()
+    variant, _, packing = kind.partition("-")
+    return NativeKernels(library(variant), variant, keeps_wide=packing != "narrow")
