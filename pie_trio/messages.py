@@ -91,6 +91,16 @@ class ForwardPass:
     reply: Reply[PassResult]
 
 
+@attrs.frozen(eq=False)
+class Ping:
+    """To a model: an empty batch through the worker and back, to measure the way."""
+
+    reply: Reply[str]
+
+
+ModelMessage = ForwardPass | Ping
+
+
 @attrs.frozen
 class InstanceEnded:
     """How an instance ended. `error` is None when it returned."""

@@ -7,6 +7,8 @@ written since its page was granted: what is in there belonged to somebody else.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import attrs
 
 from pie_trio.actors.resource_manager import Lease
@@ -66,8 +68,9 @@ class PassPlan:
                 )
 
     def _check_written_once(self) -> None:
+        times = Counter(self.pages)
         for index in self.written_ranges():
-            if self.pages.count(self.pages[index]) > 1:
+            if times[self.pages[index]] > 1:
                 raise GuestFault(
                     f"KV page {self.draft.pages[index]} stands twice in this pass, which writes it"
                 )

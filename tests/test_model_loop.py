@@ -13,10 +13,11 @@ from trio.testing import wait_all_tasks_blocked
 from gpu_worker import wire
 from pie_trio.actors.model import ModelLoop
 from pie_trio.config import Batching, BatchTrigger, Limits
-from pie_trio.errors import PieError, Terminated, WorkerLost
+from pie_trio.errors import PassFailed, PieError, Terminated, WorkerLost
 from pie_trio.mailbox import Reply
 from pie_trio.messages import ForwardPass, InstanceId, Owner, PageId, ResourceKind
 from pie_trio.ports import Ports, RandomStreams
+from pie_trio.services.batch_policy import written_slots
 from pie_trio.services.page_pool import PagePool, Tenancy
 from tests.test_batch_policy import forward as draft_of
 
@@ -43,10 +44,11 @@ class HeldLink:
         self.answers.append(Reply())
         return await self.answers[-1].answer()
 
-    def answer(self, error: str | None = None) -> None:
-        """The newest batch: nothing but errors or empty answers."""
+    def answer(self, *errors: str | None) -> None:
+        """The newest batch, request by request; without errors when there are none."""
         batch = self.batches[-1]
-        answers = (wire.Answer((), (), error),) * len(batch.requests)
+        told = errors or (None,) * len(batch.requests)
+        answers = tuple(wire.Answer((), (), error) for error in told)
         self.answers[-1].fill(wire.BatchResult(batch.generation, batch.number, 0.0, answers))
 
 
@@ -68,9 +70,21 @@ class Bench:
         pages = tenancy.resolve(self.pool.grant(tenancy, -(-rows // 16)), "page")
         forward = draft_of(rows, pages=pages, queue=queue)
         forward = attrs.evolve(forward, owner=tenancy.owner, pins=pages, reply=Reply())
-        self.loop.track(forward)
-        self.loop.submit_nowait(forward)
+        self._hand_on(forward)
         return forward
+
+    def behind(self, first: ForwardPass, total: int) -> ForwardPass:
+        """One more row on the page of another pass."""
+        forward = draft_of(1, pages=first.pages, last=total)
+        forward = attrs.evolve(forward, owner=first.owner, pins=first.pages, reply=Reply())
+        self._hand_on(forward)
+        return forward
+
+    def _hand_on(self, forward: ForwardPass) -> None:
+        self.loop.track(forward)
+        for page, slots in written_slots(forward).items():
+            self.pool.marks.set(page, slots)
+        self.loop.submit_nowait(forward)
 
 
 @asynccontextmanager
@@ -144,7 +158,7 @@ async def test_the_dead_leave_at_once_but_for_what_is_in_flight() -> None:
         assert len(bench.link.batches) == 2, "nothing of the dead was executed any more"
 
 
-async def test_a_failed_pass_lets_those_behind_it_go_on() -> None:
+async def test_a_failed_pass_lets_others_behind_it_go_on() -> None:
     async with open_bench(budget=4) as bench:
         tenancy = bench.tenancy(1)
         failing = bench.submit(tenancy, 8)
@@ -158,6 +172,30 @@ async def test_a_failed_pass_lets_those_behind_it_go_on() -> None:
         await wait_all_tasks_blocked()
         assert behind.reply.take().tokens == ()
         assert [len(batch.requests) for batch in bench.link.batches] == [1, 1]
+
+
+@pytest.mark.parametrize("where", ["in the same batch", "in a later batch", "in the mailbox"])
+async def test_what_builds_on_a_failed_pass_fails_with_it(where: str) -> None:
+    """It would read what the page's last owner left there."""
+    async with open_bench(budget=2 if where == "in a later batch" else 64) as bench:
+        tenancy = bench.tenancy(1)
+        if where != "in the mailbox":
+            first = bench.submit(tenancy, 2)
+            second, third = (bench.behind(first, total) for total in (3, 4))
+            await wait_all_tasks_blocked()
+        else:
+            first = bench.submit(tenancy, 2)
+            await wait_all_tasks_blocked()
+            second, third = (bench.behind(first, total) for total in (3, 4))
+        bench.link.answer(*["no", None, None][: len(bench.link.batches[-1].requests)])
+        await wait_all_tasks_blocked()
+        for forward in (first, second, third):
+            with pytest.raises(PassFailed):
+                forward.reply.take()
+        assert len(bench.link.batches) == 1, "nothing of them is executed any more"
+        assert bench.pool.marks.gaps(first.pages, 16, 4) == [(0, 4)]
+        bench.pool.bury(tenancy)
+        assert bench.pool.books().free == 8, "each has been unpinned once"
 
 
 async def test_pings_beyond_the_inbox_are_refused() -> None:

@@ -8,9 +8,8 @@ generation is lost, every pass of it is refused, those still in a mailbox includ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-import attrs
 import trio
 
 from gpu_worker import wire
@@ -19,7 +18,7 @@ from pie_trio.errors import PassFailed, PieError, Terminated, TooMany, WorkerLos
 from pie_trio.events import BatchDispatched, BatchSettled
 from pie_trio.gathering import Gathering
 from pie_trio.mailbox import Reply
-from pie_trio.messages import ForwardPass, Owner, PageId, ResourceKind
+from pie_trio.messages import ForwardPass, ModelMessage, Owner, PageId, Ping, ResourceKind
 from pie_trio.ports import Ports
 from pie_trio.services.batch_counts import BatchCounts
 from pie_trio.services.batch_policy import (
@@ -27,23 +26,12 @@ from pie_trio.services.batch_policy import (
     Plan,
     WaitingPass,
     next_batch,
-    written_slots,
 )
 from pie_trio.services.page_pool import PagePool
 from pie_trio.services.pass_chunks import Collected, request_for
 from pie_trio.services.pass_order import PassOrder
-from pie_trio.services.pass_pins import PassPins
+from pie_trio.services.pass_pins import PassPins, builds_on, written
 from pie_trio.services.worker_link import WorkerLink
-
-
-@attrs.frozen(eq=False)
-class Ping:
-    """An empty batch through the worker and back, to measure the way."""
-
-    reply: Reply[str]
-
-
-ModelMessage = ForwardPass | Ping
 
 
 class ModelLoop:
@@ -114,7 +102,7 @@ class ModelLoop:
     ) -> bool:
         """Whether a pass of another queue of this owner is still to write one of these pages."""
         return any(
-            forward.queue != queue and not pages.isdisjoint(_written(forward, kind))
+            forward.queue != queue and not pages.isdisjoint(written(forward, kind))
             for forward in self._tracked.get(owner.number, ())
         )
 
@@ -247,7 +235,6 @@ class ModelLoop:
 
     def _settle(self, plan: Plan, result: wire.BatchResult) -> None:
         """Gives the answers out: straight to the askers, no mailbox upwards."""
-        self._in_flight = set()
         self._cohort = set()
         assert len(result.answers) == len(plan.chunks), "a batch has an answer for each request"
         for chunk, answer in zip(plan.chunks, result.answers, strict=True):
@@ -256,37 +243,49 @@ class ModelLoop:
 
     def _settle_chunk(self, chunk: Chunk, answer: wire.Answer) -> None:
         forward = chunk.waiting.forward
+        self._in_flight.discard(forward)
         tracked = self._tracked.get(forward.owner.number, {})
-        if forward not in tracked:  # its owner died meanwhile
+        if forward not in tracked:  # its owner died meanwhile, or what it builds on failed
             self._collected.pop(forward, None)
             self.pins.unpin(forward)
             return
-        if answer.error is None:
-            self._collected.setdefault(forward, Collected()).add(chunk, answer)
-            if not chunk.waiting.has_left:
-                return
-        collected = self._collected.pop(forward, None)
-        del tracked[forward]
+        if answer.error is not None:
+            self._fail(chunk.waiting, PassFailed(f"forward pass: {answer.error}"))
+            return
+        collected = self._collected.setdefault(forward, Collected())
+        collected.add(chunk, answer)
+        if not chunk.waiting.has_left:
+            return
+        del self._collected[forward], tracked[forward]
         self.pins.unpin(forward)
         self._cohort.add(forward.owner.number)
-        if answer.error is None:
-            assert collected is not None, "a pass that settles has been answered"
-            forward.reply.fill(collected.result(forward))
-        else:
-            self._fail(chunk.waiting, PassFailed(f"forward pass: {answer.error}"))
+        forward.reply.fill(collected.result(forward))
 
-    def _fail(self, waiting: WaitingPass, error: PassFailed) -> None:
-        waiting.rows_done = len(waiting.forward.tokens)
+    def _fail(self, first: WaitingPass, error: PassFailed) -> None:
+        """With it fail those that build on what it was to write: nothing of that is there."""
+        tracked = self._tracked[first.forward.owner.number]
+        failing = [first]
+        self._cohort.add(first.forward.owner.number)
+        for waiting in failing:
+            del tracked[waiting.forward]
+            failing += [
+                later
+                for forward, later in tracked.items()
+                if later not in failing and builds_on(forward, waiting.forward)
+            ]
+            self._withdraw(waiting)
+            waiting.forward.reply.refuse(error)
+            if not waiting.forward.outputs:  # nobody will look at it
+                self._on_fault(waiting.forward.owner, error)
+            error = PassFailed("forward pass: an earlier pass, on which it builds, has failed")
+
+    def _withdraw(self, waiting: WaitingPass) -> None:
+        """Nothing of it is executed any more; in flight, it keeps its pins until it is settled."""
+        forward = waiting.forward
+        waiting.rows_done = len(forward.tokens)
         self._order.leave(waiting)
-        self.pins.unmark(waiting.forward)
+        self._collected.pop(forward, None)
         self._waiting = [item for item in self._waiting if item is not waiting]
-        waiting.forward.reply.refuse(error)
-        if not waiting.forward.outputs:  # nobody will look at it
-            self._on_fault(waiting.forward.owner, error)
-
-
-def _written(forward: ForwardPass, kind: ResourceKind) -> Iterable[int]:
-    """The pages of a kind that a pass writes."""
-    if kind is ResourceKind.KV_PAGE:
-        return written_slots(forward)
-    return (slot for _, slot in forward.embed_outputs)
+        self.pins.unmark(forward)
+        if forward not in self._in_flight:
+            self.pins.unpin(forward)

@@ -7,6 +7,7 @@ that a copy is still to be made of is read-only for whoever holds it meanwhile.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 import attrs
 
@@ -43,5 +44,24 @@ class PassPins:
         """It failed: what it was to write is not there."""
         for page, slots in written_slots(forward).items():
             self._pools[ResourceKind.KV_PAGE].marks.unset(page, slots)
-        for _, slot in forward.embed_outputs:
+        for slot in written(forward, ResourceKind.EMBEDDING):
             self._pools[ResourceKind.EMBEDDING].marks.unset(PageId(slot), range(1))
+
+
+def written(forward: ForwardPass, kind: ResourceKind) -> Collection[int]:
+    """The pages or slots of a kind that a pass writes."""
+    if kind is ResourceKind.KV_PAGE:
+        return written_slots(forward)
+    return {slot for _, slot in forward.embed_outputs}
+
+
+def builds_on(later: ForwardPass, earlier: ForwardPass) -> bool:
+    """Whether `later`, submitted after `earlier`, names what that one was to write."""
+    pages = written(earlier, ResourceKind.KV_PAGE)
+    slots = written(earlier, ResourceKind.EMBEDDING)
+    sources = (source for source, _ in later.copies)
+    return (
+        any(page in pages for page in later.pages)
+        or any(page in pages for page in sources)
+        or any(token < 0 and -1 - token in slots for token in later.tokens)
+    )

@@ -43,21 +43,24 @@ class TrioSocket:
             try:
                 result = operation()
             except zmq.Again:
-                self._wake()
-                await lot.park()
+                # A message that came in between is seen here, and no edge tells of it again.
+                if not (self._wake() & zmq.POLLIN and lot is self._receivers):
+                    await lot.park()
                 continue
             self._wake()
             await trio.lowlevel.cancel_shielded_checkpoint()
             return result
 
-    def _wake(self) -> None:
+    def _wake(self) -> int:
+        """Lets others go on; what the socket is ready for, or 0 if nobody is parked."""
         if not (self._receivers or self._senders):
-            return
+            return 0
         events = int(self._socket.getsockopt(zmq.EVENTS))
         if events & zmq.POLLIN:
             self._receivers.unpark()
         if events & zmq.POLLOUT:
             self._senders.unpark()
+        return events
 
     async def pump(self) -> None:
         while not self._is_closed:
