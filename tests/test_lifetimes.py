@@ -110,6 +110,21 @@ async def test_two_handles_of_one_guest_on_one_page_do_not_write_into_each_other
         assert [await importer.next_token(pages, [90], 7) for pages in (one, two)] == expected
 
 
+async def test_a_copy_is_made_once_however_its_pass_is_cut(tmp_path: Path) -> None:
+    async with (
+        open_world(tmp_path, limits=Limits(batch_tokens=4)) as world,
+        open_scripted(world, 1) as exporter,
+        open_scripted(world, 2) as importer,
+    ):
+        more = [80, 81, 82, 83, 84, 85, 86, 87]
+        expected = await importer.next_of([*TEXT, *more])
+        await export_text(exporter, "prefix")
+        pages = await importer.queue.import_exported(KV, "prefix")
+        assert await importer.next_token(pages, more, 13) == expected
+        assert sum(len(batch.copies) for batch in world.script.batches) == 1
+        await exporter.queue.release_exported(KV, "prefix")
+
+
 # --- waiting for pages
 
 
@@ -447,3 +462,32 @@ async def test_a_program_whose_file_is_gone_is_refused(tmp_path: Path) -> None:
         for language in ("wasm", "python"):
             with pytest.raises(BadProgram, match=r"gone\.wasm"):
                 await world.engine.launch(attrs.evolve(gone, language=language), (), user="tester")
+
+
+# --- what is left of the dead
+
+
+async def test_errors_that_several_are_told_gather_no_frames(tmp_path: Path) -> None:
+    """Else the first guest that was refused lives, with all its memory, as long as the last."""
+    script = WorkerScript(step_seconds=SLOW)
+    async with open_world(tmp_path, script=script) as world:
+        refused = []
+        async with open_scripted(world, 1) as guest:
+            pages = await guest.queue.allocate(KV, 1)
+            replies = [await guest.submit(pages, [65], 1) for _ in range(3)]
+            world.links[-1].die()
+            for reply in [*replies, *replies]:
+                with pytest.raises(WorkerLost) as caught:
+                    await reply.answer()
+                refused.append(caught.value)
+        assert len({id(error) for error in refused}) == len(refused)
+        (lost,) = guest.faults
+        assert lost.__traceback__ is None
+
+
+async def test_a_finished_instance_keeps_no_frame_of_its_guest(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        instance = await world.launch("text-completion", "--model", "there is no such model")
+        ended = await instance.ended.answer()
+        assert ended.error_kind == "GuestFault"
+        assert instance._cause is None

@@ -49,6 +49,20 @@ async def test_synchronize_is_filled_when_the_passes_before_it_have_completed(
         assert all(reply.is_filled for reply in passes)
 
 
+async def test_a_barrier_does_not_wait_for_what_comes_after_it(tmp_path: Path) -> None:
+    async with (
+        open_world(tmp_path, script=WorkerScript(step_seconds=SLOW)) as world,
+        open_scripted(world, 1) as guest,
+    ):
+        pages = await guest.queue.allocate(KV, 1)
+        before = await guest.submit(pages, [70], 1)
+        barrier = await guest.queue.synchronize()
+        after = await guest.submit(pages, [71], 2)
+        assert await barrier.answer() is True
+        assert (before.is_filled, after.is_filled) == (True, False)
+        await after.answer()
+
+
 async def test_synchronize_tells_of_a_failed_pass_once(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, open_scripted(world, 1) as guest:
         pages = await guest.queue.allocate(KV, 1)

@@ -14,7 +14,8 @@ from pie_trio.actors.resource_manager import Lease, ResourceManager
 from pie_trio.config import Limits
 from pie_trio.errors import OutOfPages, WorkerLost
 from pie_trio.events import Event, ExportDropped, PagesRefused
-from pie_trio.messages import InstanceId, Owner, ResourceKind
+from pie_trio.mailbox import Reply
+from pie_trio.messages import AllocatePages, InstanceId, Owner, ResourceKind
 from pie_trio.ports import Ports, RandomStreams
 from pie_trio.services.page_pool import PagePool
 
@@ -162,6 +163,22 @@ async def test_a_wait_has_a_limit_that_the_refusal_names(autojump_clock: MockClo
         with pytest.raises(OutOfPages, match="page_wait_seconds = 30 s"):
             await b.allocate(KV, 1)
         assert bench.pool.books().owned == 8
+
+
+async def test_a_request_that_outlives_its_lease_in_the_mailbox_is_served_no_more() -> None:
+    async with open_bench() as bench:
+        a, b = await bench.lease(1), await bench.lease(2)
+        handles = await a.allocate(KV, 8)
+        await wait_all_tasks_blocked()
+        request = AllocatePages(KV, 1, Reply())
+        b._send.send_nowait(request)
+        bench.manager.bury(b)
+        await wait_all_tasks_blocked()
+        tenancy = a.tenancies[KV]
+        bench.pool.take_back(tenancy, bench.pool.give_up(tenancy, handles))
+        await wait_all_tasks_blocked()
+        assert not request.reply.is_filled
+        assert bench.pool.books().owned == 0
 
 
 async def test_a_cancelled_wait_leaves_the_line() -> None:

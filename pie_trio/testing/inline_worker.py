@@ -15,7 +15,7 @@ import trio
 
 from gpu_worker import wire
 from gpu_worker.pretend import Pace, PretendExecutor, PretendModel
-from pie_trio.errors import WorkerLost
+from pie_trio.errors import WorkerLost, retold
 from pie_trio.services.worker_link import WorkerLink, WorkerSpec
 
 
@@ -54,7 +54,7 @@ class InlineLink:
 
     async def execute(self, batch: wire.Batch) -> wire.BatchResult:
         if self._lost is not None:
-            raise self._lost
+            raise retold(self._lost)
         self._script.batches.append(batch)
         number = len(self._script.batches)
         if number == self._script.dies_before_batch:
@@ -62,14 +62,13 @@ class InlineLink:
         rows = sum(len(request.tokens) for request in batch.requests)
         await trio.sleep(self._script.step_seconds + rows * self._script.row_seconds)
         if self._lost is not None:
-            raise self._lost
+            raise retold(self._lost)
         arrays = wire.decode(wire.encode(batch))
         assert isinstance(arrays, wire.BatchArrays), "a batch arrives as arrays"
         result = wire.decode(wire.encode(self._executor.execute(arrays)))
         assert isinstance(result, wire.BatchResult), "what comes back is a result"
         if number == self._script.dies_after_batch:
-            self.die()
-            raise self._lost  # type: ignore[misc]
+            raise retold(self.die())
         return result
 
     async def wait_lost(self) -> WorkerLost:
@@ -77,10 +76,11 @@ class InlineLink:
         assert self._lost is not None, "the event is set with the reason"
         return self._lost
 
-    def die(self, reason: str = "the script says so") -> None:
+    def die(self, reason: str = "the script says so") -> WorkerLost:
         if self._lost is None:
             self._lost = WorkerLost(f"inline worker lost: {reason}")
             self._lost_event.set()
+        return self._lost
 
 
 def inline_launcher(
