@@ -204,3 +204,18 @@ async def test_the_end_of_a_generation_refuses_whoever_waits() -> None:
         assert isinstance(bench.got[2], WorkerLost)
         with pytest.raises(WorkerLost):
             a.allocate_nowait(KV, 0)
+
+
+async def test_a_generation_that_ended_opens_no_lease_and_serves_no_mailbox() -> None:
+    async with open_bench() as bench:
+        a = await bench.lease(1)
+        await wait_all_tasks_blocked()
+        request = AllocatePages(KV, 1, Reply())
+        a._send.send_nowait(request)
+        bench.manager.close(WorkerLost("gone"))
+        await wait_all_tasks_blocked()
+        with pytest.raises(WorkerLost):
+            request.reply.take()
+        with pytest.raises(WorkerLost):
+            await bench.lease(2)
+        assert bench.pool.books().owned == 0
