@@ -91,6 +91,7 @@ class Limits:
     # Batches
     batch_tokens: int = 2048
     batch_passes: int = 512
+    batch_values: int = 2 * MIB  # pages, mask intervals and answers of one batch, in numbers
     gather_share: float = 0.05  # of the last step's duration
     gather_seconds_min: float = 0.05  # a starved machine must not split the cohort
     gather_slices: int = 5  # a guest that computes for so long between passes is not waited for
@@ -99,6 +100,7 @@ class Limits:
     # Worker
     heartbeat_seconds: float = 1.0
     heartbeat_lost_seconds: float = 5.0
+    worker_look_seconds: float = 0.02  # between looks at a process that executes a batch
     batch_seconds_max: float = 300.0
     worker_start_seconds: float = 120.0
     worker_restarts_max: int = 5  # in a row, without a batch and without lasting

@@ -76,6 +76,22 @@ def test_the_token_budget_is_kept_exactly_by_cutting_a_pass() -> None:
     assert [(c.first, c.end) for c in plan.chunks] == [(0, 10), (0, 6)]
 
 
+def test_a_batch_has_a_bound_of_numbers_that_one_pass_alone_may_exceed() -> None:
+    """Else many distributions, or many masks, make a message that no peer takes."""
+    head = wire.OutputRow(0, wire.SamplerKind.DISTRIBUTION, 1.0, top_k=20)
+    passes = waiting(
+        forward(pages=(0,), outputs=(head,) * 3),
+        forward(pages=(1,), mask=((0, 1) * 50,)),
+        forward(pages=(2,)),
+    )
+    limits = Limits(batch_values=100)
+    assert arrivals(next_batch(passes, ADAPTIVE, limits, 100, 0.0)) == [0]
+    assert arrivals(next_batch(passes[1:], ADAPTIVE, limits, 100, 0.0)) == [1]
+    limits = Limits(batch_values=124 + 101)
+    assert arrivals(next_batch(passes, ADAPTIVE, limits, 100, 0.0)) == [0, 1]
+    assert arrivals(next_batch(passes, ADAPTIVE, Limits(), 100, 0.0)) == [0, 1, 2]
+
+
 def test_a_pass_larger_than_the_budget_is_executed_in_chunks() -> None:
     (item,) = waiting(forward(40, pages=(0, 1, 2), last=8))
     seen = []

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
+from gpu_worker.wire import SamplerKind
 from pie_trio.config import Batching, BatchTrigger, Limits
 from pie_trio.messages import ForwardPass, PageId
 from pie_trio.services.slot_marks import written_ranges
@@ -24,6 +25,10 @@ class WaitingPass:
     ordinal: int  # of its submission to this model
     after: tuple[WaitingPass, ...]  # must leave before, or earlier in the same batch
     rows_done: int = 0
+    values: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.values = values_of(self.forward)
 
     @property
     def rows_left(self) -> int:
@@ -76,7 +81,8 @@ def next_batch(
             if len(waiting) < batching.k and now < oldest + batching.t_seconds and not started:
                 return Plan(ask_again_at=oldest + batching.t_seconds)
             passes_max = limits.batch_passes
-    return Plan(_choose(_by_urgency(waiting, limits, now), passes_max, budget))
+    order = _by_urgency(waiting, limits, now)
+    return Plan(_choose(order, passes_max, budget, limits.batch_values))
 
 
 def _by_urgency(
@@ -92,7 +98,9 @@ def _by_urgency(
     return sorted(waiting, key=urgency)
 
 
-def _choose(order: Iterable[WaitingPass], passes_max: int, budget: int) -> tuple[Chunk, ...]:
+def _choose(
+    order: Iterable[WaitingPass], passes_max: int, budget: int, values_max: int
+) -> tuple[Chunk, ...]:
     """Fills the budget in this order; what depends on a pass left behind stays behind, too.
 
     A pass may depend on one of lower urgency, so the order is gone through until nothing more
@@ -106,13 +114,15 @@ def _choose(order: Iterable[WaitingPass], passes_max: int, budget: int) -> tuple
         for item in left:
             if budget == 0 or len(chosen) >= passes_max:
                 break
-            if not _is_free(item, chosen) or not frontier.admits(item.forward):
+            is_too_much = bool(chosen) and item.values > values_max
+            if is_too_much or not _is_free(item, chosen) or not frontier.admits(item.forward):
                 skipped.append(item)
                 continue
             rows = min(item.rows_left, budget)
             chosen[item.ordinal] = Chunk(item, item.rows_done, item.rows_done + rows)
             frontier.add(item.forward)
             budget -= rows
+            values_max -= item.values
         if len(skipped) == len(left):
             break
         left = skipped
@@ -156,6 +166,14 @@ class _Frontier:
             rows = forward.last_page_length if index == last else size
             self._visible[page] = max(self._visible.get(page, 0), rows)
         self._embeddings.update(slot for _, slot in forward.embed_outputs)
+
+
+def values_of(forward: ForwardPass) -> int:
+    """How many numbers travel for it beside its rows, in the worst case, both ways."""
+    heads = sum(
+        2 * output.top_k for output in forward.outputs if output.kind is SamplerKind.DISTRIBUTION
+    )
+    return len(forward.pages) + sum(map(len, forward.mask or ())) + len(forward.outputs) + heads
 
 
 def written_slots(forward: ForwardPass) -> dict[PageId, range]:
