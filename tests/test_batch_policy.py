@@ -16,6 +16,7 @@ from pie_trio.mailbox import Reply
 from pie_trio.messages import ForwardPass, InstanceId, Owner, PageId, Priority
 from pie_trio.services.batch_policy import Chunk, Plan, WaitingPass, next_batch
 from pie_trio.services.pass_chunks import Collected, pass_seed, request_for, seed_from_row
+from pie_trio.services.pass_order import PassOrder
 
 ADAPTIVE = Batching()
 LIMITS = Limits()
@@ -141,6 +142,18 @@ def test_an_embedding_is_read_in_a_later_batch_than_it_is_written() -> None:
     writer = forward(1, pages=(0,), embed_outputs=((0, 3),))
     reader = attrs.evolve(forward(1, pages=(1,)), tokens=(-1 - 3,))
     assert arrivals(next_batch(waiting(writer, reader), ADAPTIVE, LIMITS, 100, 0.0)) == [0]
+
+
+def test_a_pass_follows_whoever_writes_what_it_reads_in_whatever_queue() -> None:
+    order = PassOrder()
+    writer = order.submit(forward(4, pages=(0,), queue=0, embed_outputs=((0, 3),)))
+    of_page = order.submit(forward(1, pages=(0,), last=5, queue=1))
+    of_embedding = order.submit(attrs.evolve(forward(1, pages=(1,), queue=2), tokens=(-1 - 3,)))
+    of_neither = order.submit(forward(1, pages=(2,), queue=3))
+    assert of_page.after == of_embedding.after == (writer,)
+    assert of_neither.after == ()
+    order.leave(writer)
+    assert order.submit(forward(1, pages=(3,), queue=0)).after == ()
 
 
 def test_higher_priority_goes_first_until_waiting_has_lifted_the_lower() -> None:
