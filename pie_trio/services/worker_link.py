@@ -94,6 +94,7 @@ class LocalLink:
         self._lost_event = trio.Event()
         self._ready: Reply[wire.Hello] = Reply()
         self._signs_of_life = 0
+        self._busy = trio.Event()
         self._work_identity = f"{generation}:work".encode()
         self.socket: TrioSocket | None = None
 
@@ -102,6 +103,7 @@ class LocalLink:
             raise retold(self._lost)
         in_flight = self._waiting[batch.number] = InFlight(batch, Reply())
         self._unanswered.add(batch.number)
+        self._busy.set()
         try:
             await self._send(batch)
             return await in_flight.reply.answer()
@@ -218,6 +220,15 @@ class LocalLink:
             if busy > limits.batch_seconds_max:
                 self.lose(f"a batch takes longer than {limits.batch_seconds_max:g} s")
 
+    async def watch_signs_of_death(self, process: WorkerProcess) -> None:
+        """While somebody waits for a batch: looks often whether the process has begun to die."""
+        while not process.is_dying():
+            if not self._waiting:
+                self._busy = trio.Event()
+                await self._busy.wait()
+            await trio.sleep(self._limits.worker_look_seconds)
+        self.lose(f"its process {process.pid} is dying")
+
     async def watch_process(self, process: WorkerProcess) -> None:
         await process.wait()
         await trio.lowlevel.checkpoint()  # what it said before it died is read first
@@ -266,6 +277,7 @@ async def _open_process(link: LocalLink, process: WorkerProcess) -> AsyncIterato
             nursery.start_soon(link.receive)
             nursery.start_soon(link.watch_process, process)
             nursery.start_soon(link.watch_heartbeats)
+            nursery.start_soon(link.watch_signs_of_death, process)
             yield
             nursery.cancel_scope.cancel()
     finally:
