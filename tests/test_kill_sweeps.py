@@ -76,6 +76,7 @@ async def test_a_guest_that_forks_exports_imports_and_talks_leaves_nothing(tmp_p
         sweep = Sweep(world)
         whole = await world.run(program)
         assert whole.error is None, whole.error
+        await trio.testing.wait_all_tasks_blocked()
         tasks = count_tasks()
         acted, step, end = True, 0, ""
         while acted:
@@ -94,6 +95,7 @@ async def test_a_guest_that_forks_exports_imports_and_talks_leaves_nothing(tmp_p
             assert acted is False or end == "error Signal" or end.startswith("return")
         assert end.startswith("return")
         assert step > 60, "the sweep reaches all of the guest's life"
+        await trio.testing.wait_all_tasks_blocked()
         assert count_tasks() == tasks
 
 
