@@ -192,6 +192,15 @@ def test_each_trigger_sends_what_the_paper_says(
     assert plan.ask_again_at == again
 
 
+@pytest.mark.parametrize("trigger", [BatchTrigger.K_ONLY, BatchTrigger.T_ONLY, BatchTrigger.K_OR_T])
+def test_the_rest_of_a_pass_that_was_begun_waits_for_no_trigger(trigger: BatchTrigger) -> None:
+    (rest,) = waiting(forward(10))
+    batching = Batching(trigger, k=4, t_seconds=5.0)
+    assert arrivals(next_batch([rest], batching, LIMITS, 8, 0.0)) == []
+    rest.rows_done = 8
+    assert arrivals(next_batch([rest], batching, LIMITS, 8, 0.0)) == [0]
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.integers(0, 3), st.integers(0, 2)), max_size=20),

@@ -491,3 +491,14 @@ async def test_a_finished_instance_keeps_no_frame_of_its_guest(tmp_path: Path) -
         ended = await instance.ended.answer()
         assert ended.error_kind == "GuestFault"
         assert instance._cause is None
+
+
+async def test_the_first_cause_of_an_end_is_the_one_that_is_told(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        instance = await world.launch("text-completion", "--prompt", "hello")
+        instance.terminate()
+        instance.end_with(WorkerLost("too late"))
+        ended = await instance.ended.answer()
+        assert (ended.error, ended.error_kind) == ("Signal", "Terminated")
+        instance.end_with(WorkerLost("far too late"))
+        assert await instance.ended.answer() == ended
