@@ -23,6 +23,8 @@ import trio
 from tests.guests import Deed, Probe, open_world
 
 DIRECTORY = Path(sys.argv[1])
+# A test run in the background of a shell ignores Ctrl-C, and so would its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 """
 
 
