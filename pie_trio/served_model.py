@@ -17,7 +17,7 @@ from gpu_worker import wire
 from pie_trio.actors.model import ModelLoop
 from pie_trio.actors.resource_manager import Lease, ResourceManager
 from pie_trio.config import Batching
-from pie_trio.errors import PieError, WorkerLost, retold
+from pie_trio.errors import PieError, Terminated, WorkerLost, retold
 from pie_trio.events import WorkerDied, WorkerStarted
 from pie_trio.handles import ModelFacts, TokenizerLike
 from pie_trio.messages import Owner, ResourceKind
@@ -172,11 +172,13 @@ class ServedModel:
             self._facts = self._facts_of(hello)
             self._set_generation(Generation(number, manager, loop))
             nursery.start_soon(loop.run, link)
-            lost = WorkerLost(f"the worker of {self.name} was stopped")
             try:
                 lost = await link.wait_lost()
+                self._retire(lost, lost)
             finally:
-                self._retire(lost)
+                if self._generation is not None:  # cancelled: everybody ends, and not for this
+                    stopped = WorkerLost(f"the worker of {self.name} was stopped")
+                    self._retire(stopped, Terminated("the engine is stopping"))
             nursery.cancel_scope.cancel()
         return lost
 
@@ -185,7 +187,7 @@ class ServedModel:
         self._changed.set()
         self._changed = trio.Event()
 
-    def _retire(self, lost: WorkerLost) -> None:
+    def _retire(self, lost: WorkerLost, cause: PieError) -> None:
         """Synchronous: fences the generation before anybody can use it again."""
         generation, self._generation = self._generation, None
         assert generation is not None, "a generation retires once"
@@ -196,7 +198,7 @@ class ServedModel:
         generation.manager.close(lost)  # first: the pages of the passes are nobody's any more
         generation.loop.close(lost)
         for resident in list(generation.residents.values()):
-            resident.end_with(lost)
+            resident.end_with(cause)
 
     def _remember_lost(self, tenant: str, kind: ResourceKind, name: str, number: int) -> None:
         self.lost_exports[tenant, kind, name] = number

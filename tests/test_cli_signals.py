@@ -145,3 +145,14 @@ def test_a_client_that_has_stopped_reading_does_not_delay_the_end_of_a_server(
         finally:
             client.kill()
             client.communicate()
+
+
+def test_clients_are_told_that_the_server_stops(tmp_path: Path) -> None:
+    with serving(tmp_path, "--config", str(slow_config(tmp_path))) as server:
+        client = start(tmp_path, "submit", "--server", server.address, *ENDLESS)
+        assert _read_some(client)
+        server.process.send_signal(signal.SIGTERM)
+        errors = _end(client)
+        _end(server.process)
+        assert client.returncode == 1, errors
+        assert "the server is stopping" in errors

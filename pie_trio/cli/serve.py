@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import Annotated
 
+import attrs
 import trio
 import typer
 
@@ -60,14 +61,30 @@ def serve(
 
 async def _serve(settings: Settings, output: Output, least: str) -> ExitCode:
     ports = open_ports(settings, output, least)
-    with trio.CancelScope() as scope:
-        async with open_interrupts(scope.cancel), AsyncExitStack() as stack:
-            await _serve_until_cancelled(settings, ports, output, stack)
+    stop = _Stop()
+    with stop.opening:
+        async with open_interrupts(stop.cancel), AsyncExitStack() as stack:
+            await _serve_until_stopped(settings, ports, output, stack, stop)
     return ExitCode.OK
 
 
-async def _serve_until_cancelled(
-    settings: Settings, ports: Ports, output: Output, stack: AsyncExitStack
+@attrs.define(eq=False)
+class _Stop:
+    """What the first signal cancels: the start; or, once clients are served, only their door.
+
+    The engine then ends in its own order: instances, which their clients see, then the workers.
+    """
+
+    opening: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    door: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    is_open: bool = False
+
+    def cancel(self) -> None:
+        (self.door if self.is_open else self.opening).cancel()
+
+
+async def _serve_until_stopped(
+    settings: Settings, ports: Ports, output: Output, stack: AsyncExitStack, stop: _Stop
 ) -> None:
     listeners = await _listen(settings)
     with open_steps(output) as steps:
@@ -76,10 +93,21 @@ async def _serve_until_cancelled(
     address = _address(listeners[0])
     output.line(f"pie-trio serves {', '.join(engine.models)} on {address}")
     ports.emit(ServerListening(trio.current_time(), address))
+    stop.is_open = True
+    with stop.door:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_end_instances_at_stop, engine, ports)
+            await serve_gateway(engine, listeners, settings, ports)
+
+
+async def _end_instances_at_stop(engine: Engine, ports: Ports) -> None:
+    """Ends them while the gateway can still tell their clients."""
     try:
-        await serve_gateway(engine, listeners, settings, ports)
+        await trio.sleep_forever()
     finally:
         ports.emit(_stopping(engine))
+        for instance in engine.instances():
+            instance.terminate("the server is stopping")
 
 
 async def _listen(settings: Settings) -> list[trio.SocketListener]:
