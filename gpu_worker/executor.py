@@ -37,9 +37,8 @@ def load_executor(
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     with torch.inference_mode():
         config = DecoderConfig.read(directory)
-        weights = Weights(directory)
-        kernels = choose_kernels(choice, config, limits.page_size, weights.bytes_stored)
-        model = Llama(config, weights, kernels)
+        kernels = choose_kernels(choice, config, limits.page_size)
+        model = Llama(config, Weights(directory), kernels)
         return TorchExecutor(directory.name, model, limits)
 
 

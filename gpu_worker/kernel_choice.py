@@ -12,14 +12,11 @@ import attrs
 import torch
 
 from gpu_worker.kernels import Kernels
-from gpu_worker.kv_cache import free_memory_bytes
 from gpu_worker.models.config import DecoderConfig
 from gpu_worker.native.build import NoKernels, built_library, variant_for
 from gpu_worker.native.kernels import NativeKernels, covers
 from gpu_worker.native.library import Library
 from gpu_worker.torch_kernels import TorchKernels
-
-WIDE_SHARE = 2  # the second packing takes at most one part in so many of the free memory
 
 
 @attrs.frozen
@@ -28,16 +25,14 @@ class KernelChoice:
 
     mode: str
     cache: Path
-    report: Callable[[str], None]
+    report: Callable[[str], object]
 
 
-def choose_kernels(
-    choice: KernelChoice, config: DecoderConfig, page_size: int, weight_bytes: int
-) -> Kernels:
+def choose_kernels(choice: KernelChoice, config: DecoderConfig, page_size: int) -> Kernels:
     if choice.mode == "torch":
         return TorchKernels()
     try:
-        return _native(choice.cache, config, page_size, weight_bytes)
+        return native_kernels(choice.cache, config, page_size)
     except NoKernels as error:
         if choice.mode == "native":
             raise
@@ -45,10 +40,9 @@ def choose_kernels(
         return TorchKernels()
 
 
-def _native(cache: Path, config: DecoderConfig, page_size: int, weight_bytes: int) -> NativeKernels:
+def native_kernels(cache: Path, config: DecoderConfig, page_size: int) -> NativeKernels:
+    """For this processor. Raises `NoKernels`."""
     if not covers(config, page_size):
         raise NoKernels("the kernels do not cover this model's heads or this page size")
     variant = variant_for(torch.backends.cpu.get_cpu_capability())
-    library = Library(built_library(cache, variant))
-    keeps_wide = 2 * weight_bytes <= free_memory_bytes() // WIDE_SHARE
-    return NativeKernels(library, variant, keeps_wide)
+    return NativeKernels(Library(built_library(cache, variant)), variant)

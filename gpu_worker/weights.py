@@ -20,7 +20,6 @@ class Weights:
     def __init__(self, directory: Path) -> None:
         self._file = cast("Any", safe_open(directory / FILE, framework="pt"))
         self.names = frozenset(self._file.keys())
-        self.bytes_stored = (directory / FILE).stat().st_size
 
     def stored(self, name: str) -> torch.Tensor:
         """As it lies in the file."""

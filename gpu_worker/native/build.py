@@ -37,7 +37,7 @@ def variant_for(capability: str) -> str:
 
 def built_library(cache: Path, variant: str) -> Path:
     """The shared library of this variant, from the cache or compiled now. Raises `NoKernels`."""
-    compiler = _compiler()
+    compiler = find_compiler()
     if not _is_private(cache):
         raise NoKernels(f"{cache} cannot be kept from other users")
     flags = (*FLAGS, *FLAGS_FAST, *VARIANT_FLAGS[variant])
@@ -47,7 +47,7 @@ def built_library(cache: Path, variant: str) -> Path:
     return target
 
 
-def _compiler() -> str:
+def find_compiler() -> str:
     for name in (os.environ.get("CC", ""), *COMPILERS):
         found = shutil.which(name) if name else None
         if found is not None:

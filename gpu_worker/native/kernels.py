@@ -1,8 +1,9 @@
-"""The arithmetic in C, and oneDNN's for many rows.
+"""The arithmetic in C.
 
-Owns the choice between two packings of the same bf16 values: our own panels, read as bf16, are
-faster for few rows because they are half as large; oneDNN's fp32 packing is faster for many. Both
-compute in fp32, so the choice shows in no more than rounding.
+Owns the weights, packed once as panels of bf16 and read as such for any number of rows, so that
+logits depend on the composition of a batch by fp32 rounding alone. A panel is half as large as
+oneDNN's fp32 packing, which is what few rows wait for, and for many rows both are bound by the
+multiplier.
 It must never be made for a shape that the kernels do not cover (`covers`).
 """
 
@@ -10,13 +11,11 @@ import torch
 
 from gpu_worker.kernels import Linear
 from gpu_worker.models.config import DecoderConfig
-from gpu_worker.models.linear import WideLinear
 from gpu_worker.native.library import Library
 from gpu_worker.native.memory import PagedMemory
 
 PAGE_SIZE = 16
 LANES = 8
-NARROW_ROWS_MAX = 8
 
 
 def covers(config: DecoderConfig, page_size: int) -> bool:
@@ -24,11 +23,11 @@ def covers(config: DecoderConfig, page_size: int) -> bool:
 
 
 class NativeKernels:
-    """`keeps_wide`: whether there is memory for the second packing."""
+    """One compiled variant."""
 
-    def __init__(self, library: Library, variant: str, keeps_wide: bool) -> None:
+    def __init__(self, library: Library, variant: str) -> None:
         self.name = variant
-        self._library, self._keeps_wide = library, keeps_wide
+        self._library = library
         self.add_norm = library.add_norm
         self.gated = library.gated
 
@@ -36,19 +35,10 @@ class NativeKernels:
         return PagedMemory(self._library, config, pages, page_size)
 
     def linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
-        rounded = weight.to(torch.bfloat16)
-        narrow = NarrowLinear(self._library, rounded, bias)
-        if not self._keeps_wide:
-            return narrow
-        wide = WideLinear(rounded.to(torch.float32), bias)
-
-        def by_rows(rows: torch.Tensor) -> torch.Tensor:
-            return narrow(rows) if len(rows) <= NARROW_ROWS_MAX else wide(rows)
-
-        return by_rows
+        return PanelLinear(self._library, weight.to(torch.bfloat16), bias)
 
 
-class NarrowLinear:
+class PanelLinear:
     """rows @ weight.T + bias, from panels of bf16."""
 
     def __init__(self, library: Library, weight: torch.Tensor, bias: torch.Tensor | None) -> None:

@@ -17,7 +17,7 @@ from gpu_worker.torch_kernels import TorchKernels
 from pie_trio.home import Home
 
 VARIANTS = ("avx2", PORTABLE)
-KINDS = ("torch", *VARIANTS, "avx2-narrow")
+KINDS = ("torch", *VARIANTS)
 
 
 def library(variant: str) -> Library:
@@ -31,8 +31,4 @@ def library(variant: str) -> Library:
 
 
 def kernels(kind: str) -> Kernels:
-    """`narrow`: only the packing in bf16, for any number of rows."""
-    if kind == "torch":
-        return TorchKernels()
-    variant, _, packing = kind.partition("-")
-    return NativeKernels(library(variant), variant, keeps_wide=packing != "narrow")
+    return TorchKernels() if kind == "torch" else NativeKernels(library(kind), kind)

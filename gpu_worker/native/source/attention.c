@@ -22,8 +22,7 @@ typedef struct {
     int pages;
     int32_t page[BLOCK];
     uint16_t keep[LINES_MAX][BLOCK];
-    int slots[BLOCK];  // how many of `slot` there are: those that any row sees
-    uint8_t slot[BLOCK][SLOTS];
+    uint16_t any[BLOCK];  // the slots that any row sees
 } Block;
 
 // Each pair of a row and a query head is a line.
@@ -73,10 +72,7 @@ static void take_page(Block *block, const Walk *walk, int32_t number, int32_t pa
         any |= block->keep[row][index];
     }
     block->page[index] = page;
-    block->slots[index] = 0;
-    for (int slot = 0; slot < SLOTS; slot++) {
-        if (any >> slot & 1) block->slot[index][block->slots[index]++] = (uint8_t)slot;
-    }
+    block->any[index] = any;
 }
 
 INLINE void score_step(const int count, Lines *lines, int first, const float *keys, int column) {
@@ -145,21 +141,20 @@ static void weigh_line(Lines *lines, int line, const Block *block) {
     lines->total[line] += sum_lanes(sum);
 }
 
-INLINE void gather_step(const int count, Lines *lines, int first, const float *values,
-                        const Block *block, int index, int64_t from, const int halves) {
+// Adds `slots` weighted values to some lines, `halves` vectors of their dimensions.
+INLINE void gather_step(const int count, const int halves, Lines *lines, int first, int64_t from,
+                        const float *value, int column, int slots) {
     floats sum[STEP][2];
     for (int i = 0; i < count; i++) {
         for (int half = 0; half < halves; half++) {
             sum[i][half] = load(lines->result[first + i] + from + half * LANES);
         }
     }
-    for (int n = 0; n < block->slots[index]; n++) {
-        int slot = block->slot[index][n];
-        const float *value = values + slot * lines->width + from;
+    for (int slot = column; slot < column + slots; slot++, value += lines->width) {
         for (int half = 0; half < halves; half++) {
             floats part = load(value + half * LANES);
             for (int i = 0; i < count; i++) {
-                sum[i][half] += all(lines->score[first + i][index * SLOTS + slot]) * part;
+                sum[i][half] += all(lines->score[first + i][slot]) * part;
             }
         }
     }
@@ -170,25 +165,36 @@ INLINE void gather_step(const int count, Lines *lines, int first, const float *v
     }
 }
 
-INLINE void gather_lines(const int count, Lines *lines, int first, const float *values,
-                         const Block *block, int index) {
+INLINE void gather_lines(const int count, Lines *lines, int first, const float *values, int column,
+                         int slots) {
     int64_t from = 0;
     for (; from + 2 * LANES <= lines->width; from += 2 * LANES) {
-        gather_step(count, lines, first, values, block, index, from, 2);
+        gather_step(count, 2, lines, first, from, values + from, column, slots);
     }
-    if (from < lines->width) gather_step(count, lines, first, values, block, index, from, 1);
+    if (from < lines->width) {
+        gather_step(count, 1, lines, first, from, values + from, column, slots);
+    }
 }
 
-static void gather_page(Lines *lines, const float *values, const Block *block, int index) {
+static void gather_run(Lines *lines, const float *values, int column, int slots) {
     for (int first = 0; first < lines->lines; first += STEP) {
         switch (lines->lines - first) {
-            case 1: gather_lines(1, lines, first, values, block, index); break;
-            case 2: gather_lines(2, lines, first, values, block, index); break;
-            case 3: gather_lines(3, lines, first, values, block, index); break;
-            case 4: gather_lines(4, lines, first, values, block, index); break;
-            case 5: gather_lines(5, lines, first, values, block, index); break;
-            default: gather_lines(6, lines, first, values, block, index); break;
+            case 1: gather_lines(1, lines, first, values, column, slots); break;
+            case 2: gather_lines(2, lines, first, values, column, slots); break;
+            case 3: gather_lines(3, lines, first, values, column, slots); break;
+            case 4: gather_lines(4, lines, first, values, column, slots); break;
+            case 5: gather_lines(5, lines, first, values, column, slots); break;
+            default: gather_lines(6, lines, first, values, column, slots); break;
         }
+    }
+}
+
+// Each run of neighbouring slots that any row sees; the others are not even read.
+static void gather_page(Lines *lines, const float *values, uint32_t any, int column) {
+    for (int slot = 0; slot < SLOTS; slot++) {
+        int slots = __builtin_ctz(~(any >> slot));
+        if (slots) gather_run(lines, values + slot * lines->width, column + slot, slots);
+        slot += slots;
     }
 }
 
@@ -213,7 +219,7 @@ static void attend_tile(Lines *lines, Walk *walk, const float *keys, const float
         }
         for (int line = 0; line < lines->lines; line++) weigh_line(lines, line, &block);
         for (int i = 0; i < block.pages; i++) {
-            gather_page(lines, values + block.page[i] * page_floats, &block, i);
+            gather_page(lines, values + block.page[i] * page_floats, block.any[i], i * SLOTS);
         }
     }
     for (int line = 0; line < lines->lines; line++) {

@@ -18,9 +18,11 @@ INLINE void widen(const uint32_t *words, floats *low, floats *high) {
 }
 
 // Adds the products of some rows with a part of one panel to the result. Few rows take turns with several sums each, because
-// one sum alone would wait for the multiplier's latency at every step.
+// one sum alone would wait for the multiplier's latency at every step. What is `ahead` is fetched on
+// the way: the next panel's part, which the last tile of rows would otherwise wait for.
 INLINE void multiply(const int rows, const int turns, const float *input, int64_t stride,
-                     const uint32_t *panel, int64_t depth, floats (*result)[2]) {
+                     const uint32_t *panel, const uint32_t *ahead, int64_t depth,
+                     floats (*result)[2]) {
     floats sum[TILE_ROWS * 2][2];
     for (int i = 0; i < rows * turns; i++) sum[i][0] = sum[i][1] = all(0);
     int64_t at = 0;
@@ -28,6 +30,7 @@ INLINE void multiply(const int rows, const int turns, const float *input, int64_
         for (int turn = 0; turn < turns; turn++) {
             floats low, high;
             widen(panel + (at + turn) * LANES, &low, &high);
+            __builtin_prefetch(ahead + (at + turn) * LANES);
             for (int row = 0; row < rows; row++) {
                 floats value = all(input[row * stride + at + turn]);
                 sum[row * turns + turn][0] += value * low;
@@ -54,14 +57,14 @@ INLINE void multiply(const int rows, const int turns, const float *input, int64_
 }
 
 static void multiply_tile(int rows, const float *input, int64_t stride, const uint32_t *panel,
-                          int64_t depth, floats (*result)[2]) {
+                          const uint32_t *ahead, int64_t depth, floats (*result)[2]) {
     switch (rows) {
-        case 1: multiply(1, 4, input, stride, panel, depth, result); break;
-        case 2: multiply(2, 2, input, stride, panel, depth, result); break;
-        case 3: multiply(3, 2, input, stride, panel, depth, result); break;
-        case 4: multiply(4, 1, input, stride, panel, depth, result); break;
-        case 5: multiply(5, 1, input, stride, panel, depth, result); break;
-        default: multiply(6, 1, input, stride, panel, depth, result); break;
+        case 1: multiply(1, 4, input, stride, panel, ahead, depth, result); break;
+        case 2: multiply(2, 2, input, stride, panel, ahead, depth, result); break;
+        case 3: multiply(3, 2, input, stride, panel, ahead, depth, result); break;
+        case 4: multiply(4, 1, input, stride, panel, ahead, depth, result); break;
+        case 5: multiply(5, 1, input, stride, panel, ahead, depth, result); break;
+        default: multiply(6, 1, input, stride, panel, ahead, depth, result); break;
     }
 }
 
@@ -75,8 +78,9 @@ static void multiply_panel(const float *input, int64_t rows, int64_t depth, cons
         memset(result, 0, sizeof result);
         for (int64_t from = 0; from < depth; from += DEPTH) {
             int64_t length = depth - from < DEPTH ? depth - from : DEPTH;
-            multiply_tile((int)(end - first), input + first * depth + from, depth,
-                          panel + from * LANES, length, result);
+            const uint32_t *words = panel + from * LANES;
+            multiply_tile((int)(end - first), input + first * depth + from, depth, words,
+                          words + depth * LANES, length, result);
         }
         for (int64_t row = first; row < end; row++) {
             float *to = output + row * outputs;
@@ -95,7 +99,7 @@ EXPORT void pie_linear(const float *input, int64_t rows, int64_t depth, const ui
 #pragma omp parallel if (outputs * depth > CACHED_FLOATS)
     for (int64_t first = 0; first < rows; first += part) {
         int64_t height = rows - first < part ? rows - first : part;
-#pragma omp for schedule(static) nowait
+#pragma omp for schedule(dynamic, 4) nowait
         for (int64_t panel = 0; panel < count; panel++) {
             int64_t start = panel * PANEL;
             int64_t here = outputs - start < PANEL ? outputs - start : PANEL;

@@ -1,0 +1,173 @@
+"""How many tokens per second a worker's executor computes, with each kind of kernels.
+
+    python -m benchmarks.engine_step [--model NAME] [--rounds N] [--json FILE]
+
+No server and no guests: whole steps of the executor, from the arrays of a batch to its answers. The
+kinds take turns within each round, and so do the machine's own limits, so that what else runs on
+the machine meets all of them alike. Compare within a run only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import attrs
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as a worker does, before torch is loaded
+
+from benchmarks.machine import Machine
+from gpu_worker.executor import TorchExecutor, load_executor
+from gpu_worker.kernel_choice import KernelChoice
+from gpu_worker.weights import Weights
+from gpu_worker.wire import (
+    Batch,
+    BatchArrays,
+    OutputRow,
+    Request,
+    SamplerKind,
+    WorkerLimits,
+    decode,
+    encode,
+)
+from pie_trio.home import Home
+from pie_trio.services.model_store import ModelStore
+
+KINDS = ("torch", "native")
+CONTEXT = 128
+PAGE = 16
+LIMITS = WorkerLimits(PAGE, 1 << 30, 512, 8, 1024, 32)
+SAMPLE_SECONDS = 0.25
+WEIGHT_BYTES = 2  # bf16
+Samples = dict[str, list[float]]
+
+
+@attrs.frozen
+class Case:
+    """`requests` sequences that each append `rows` tokens to a context of `context`."""
+
+    requests: int
+    rows: int
+    context: int
+
+    @property
+    def name(self) -> str:
+        return f"decode {self.requests}" if self.rows == 1 else f"prefill {self.rows}"
+
+    def batch(self) -> BatchArrays:
+        total = self.context + self.rows
+        count = -(-total // PAGE)
+        last = OutputRow(self.rows - 1, SamplerKind.MULTINOMIAL, 0.0)
+        requests = tuple(
+            Request(
+                tokens=range(100, 100 + self.rows),
+                positions=range(self.context, total),
+                pages=range(index * count, (index + 1) * count),
+                last_page_length=total - (count - 1) * PAGE,
+                mask=None,
+                outputs=(last,),
+                embed_outputs=(),
+                seed=0,
+            )
+            for index in range(self.requests)
+        )
+        arrays = decode(encode(Batch(1, 1, (), requests)))
+        assert isinstance(arrays, BatchArrays), "a batch is decoded to its arrays"
+        return arrays
+
+
+CASES = (Case(1, 1, CONTEXT), Case(8, 1, CONTEXT), Case(32, 1, CONTEXT), Case(1, 512, 0))
+
+
+def measure(model: Path, rounds: int, say: Callable[[str], object]) -> Samples:
+    """Every sample of every case, by name."""
+    samples: Samples = {}
+    cache = Home.default().root / "kernels"
+    with tempfile.TemporaryDirectory(prefix="pie-bench-") as folder:
+        machine = Machine(Path(folder))
+        executors: dict[str, TorchExecutor] = {}
+        for kind in KINDS:
+            say(f"loading the model with {kind} kernels")
+            started = time.perf_counter()
+            executors[kind] = load_executor(model, LIMITS, KernelChoice(kind, cache, say))
+            samples[f"load {kind}"] = [time.perf_counter() - started]
+        for turn in range(rounds + 1):
+            say(f"round {turn} of {rounds}" if turn else "a round that does not count")
+            found = _round(machine, executors)
+            for name, value in found.items() if turn else ():
+                samples.setdefault(name, []).append(value)
+    return samples
+
+
+def _round(machine: Machine, executors: dict[str, TorchExecutor]) -> dict[str, float]:
+    found = {
+        "read bytes/s": machine.read_bytes_per_second(),
+        "operations/s": machine.operations_per_second(),
+    }
+    for case in CASES:
+        batch = case.batch()
+        for kind, executor in executors.items():
+            found[f"{case.name} {kind}"] = _tokens_per_second(executor, batch)
+    return found
+
+
+def _tokens_per_second(executor: TorchExecutor, batch: BatchArrays) -> float:
+    steps = 0
+    started = time.perf_counter()
+    while steps == 0 or time.perf_counter() - started < SAMPLE_SECONDS:
+        executor.execute(batch)
+        steps += 1
+    return steps * len(batch.tokens) / (time.perf_counter() - started)
+
+
+def render(samples: Samples, weights: Weights) -> str:
+    """Medians, and how near they come to what the machine can do."""
+    middle = {name: statistics.median(values) for name, values in samples.items()}
+    lines = ["| tokens/s | torch | native | ratio |", "|---|---:|---:|---:|"]
+    for case in CASES:
+        torch_rate, native = (middle[f"{case.name} {kind}"] for kind in KINDS)
+        lines.append(
+            f"| {case.name} | {torch_rate:.1f} | {native:.1f} | {native / torch_rate:.2f} |"
+        )
+    loads = [middle[f"load {kind}"] for kind in KINDS]
+    lines.append(f"| load, s | {loads[0]:.2f} | {loads[1]:.2f} | |")
+    read, operations = middle["read bytes/s"], middle["operations/s"]
+    sizes = {name: weights.stored(name).numel() for name in weights.names}
+    work_per_token = 2 * sum(size for name, size in sizes.items() if "layers" in name)
+    share = middle["decode 1 native"] * WEIGHT_BYTES * sum(sizes.values()) / read
+    work = middle["prefill 512 native"] * work_per_token / operations
+    lines += [
+        "",
+        f"memory read: {read / 1e9:.1f} GB/s; native decode 1 uses {share:.0%}",
+        f"multiply-add peak: {operations / 1e9:.0f} GFLOP/s; native prefill 512 uses {work:.0%}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description="Tokens per second of a worker's executor.")
+    parser.add_argument("--model", default="smollm2-135m", help="a stored model's name")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write all samples there too")
+    options = parser.parse_args(arguments)
+
+    def say(text: str) -> None:
+        sys.stderr.write(f"{text}\n")
+
+    model = ModelStore(Home.default().models).open(options.model).path
+    samples = measure(model, options.rounds, say)
+    sys.stdout.write(render(samples, Weights(model)))
+    if options.json is not None:
+        options.json.write_text(json.dumps(samples, indent=2) + "\n", "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,273 @@
+"""The kernels in C against plain arithmetic, how they are built, and what happens without them.
+
+Each kernel meets shapes that are not whole vectors. Attention is held to a dense reference that
+gathers only what a row sees, over memory that is NaN wherever nothing was written.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gpu_worker.kernel_choice import KernelChoice, choose_kernels
+from gpu_worker.models.config import DecoderConfig, Rope
+from gpu_worker.models.rope import rotate
+from gpu_worker.native import build
+from gpu_worker.native.build import PORTABLE, NoKernels, built_library
+from gpu_worker.native.kernels import NativeKernels, PanelLinear
+from gpu_worker.native.library import Library
+from gpu_worker.native.memory import PagedMemory
+from gpu_worker.wire import Batch, BatchArrays, Request, decode, encode
+from tests.support.kernels import VARIANTS, library
+from tests.support.worker_models import default_model, tiny_model
+from tests.test_worker_executor import Machine, machine, part
+
+PAGE = 16
+PAGES = 64
+CONFIG = DecoderConfig(100, 64, 1, 6, 2, 64, 1e-5, True, Rope(10_000.0))
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def lib(request: pytest.FixtureRequest) -> Library:
+    torch.manual_seed(11)
+    return library(request.param)
+
+
+@pytest.mark.parametrize("outputs", [1, 15, 16, 40, 264])
+@pytest.mark.parametrize("depth", [1, 7, 48, 256, 601])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 8, 13, 300])
+def test_a_product_is_that_of_the_rounded_weights(
+    lib: Library, rows: int, depth: int, outputs: int
+) -> None:
+    weight = torch.randn(outputs, depth).bfloat16()
+    bias = torch.randn(outputs) if depth % 2 else None
+    given = torch.randn(rows, depth)
+    expected = F.linear(given.double(), weight.double(), None if bias is None else bias.double())
+    ours = PanelLinear(lib, weight, bias)(given)
+    torch.testing.assert_close(ours.double(), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [1, 8, 13, 576])
+@pytest.mark.parametrize("rows", [1, 40])
+def test_the_norm_adds_the_change_first(lib: Library, rows: int, width: int) -> None:
+    hidden, change, weight = torch.randn(rows, width), torch.randn(rows, width), torch.randn(width)
+    alone = lib.add_norm(hidden.clone(), None, weight, 1e-5)
+    torch.testing.assert_close(alone, F.rms_norm(hidden, (width,), weight, 1e-5))
+    expected = hidden + change
+    ours = lib.add_norm(hidden, change, weight, 1e-5)
+    torch.testing.assert_close(hidden, expected)
+    torch.testing.assert_close(ours, F.rms_norm(expected, (width,), weight, 1e-5))
+
+
+@pytest.mark.parametrize("width", [3, 8, 100])
+def test_the_gate_agrees_from_the_smallest_to_the_largest_number(lib: Library, width: int) -> None:
+    joined = torch.randn(21, 2 * width)
+    joined[:7] *= 1e3
+    joined[7:14] *= 1e-30
+    gate, up = joined.chunk(2, dim=-1)
+    torch.testing.assert_close(lib.gated(joined), F.silu(gate) * up, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_no_number_stays_so(lib: Library) -> None:
+    joined = torch.randn(2, 32)
+    joined[0, 5] = float("nan")
+    assert lib.gated(joined).isnan().nonzero().tolist() == [[0, 5]]
+
+
+def _batch(*requests: Request) -> BatchArrays:
+    arrays = decode(encode(Batch(1, 1, (), requests)))
+    assert isinstance(arrays, BatchArrays)
+    return arrays
+
+
+def _mask(draw: random.Random, total: int) -> list[list[bool]]:
+    """Sparse, dense, empty and whole rows; each sees at most up to itself."""
+    mask = []
+    for row in range(total):
+        share = draw.choice((0.0, 0.02, 0.5, 0.95, 1.0))
+        mask.append([k <= row and draw.random() < share for k in range(total)])
+    return mask
+
+
+def _attend_densely(
+    joined: torch.Tensor, seen: list[list[bool]], config: DecoderConfig, first: int
+) -> torch.Tensor:
+    """In double precision, from the rows of one whole sequence; the rows from `first` on."""
+    heads, key_heads, width = config.heads, config.key_heads, config.head_width
+    parts = joined.double().view(len(joined), -1, width)
+    queries, keys, values = parts.tensor_split((heads, heads + key_heads), 1)
+    result = torch.zeros(len(joined), heads, width, dtype=torch.float64)
+    for row in range(first, len(joined)):
+        slots = torch.tensor(seen[row]).nonzero().ravel()
+        for head in range(heads) if len(slots) else ():
+            key_head = head // (heads // key_heads)
+            scores = keys[slots, key_head] @ queries[row, head] * width**-0.5
+            result[row, head] = scores.softmax(dim=0) @ values[slots, key_head]
+    return result[first:].flatten(1).float()
+
+
+@pytest.mark.parametrize(
+    "heads, key_heads, width",
+    [(6, 2, 64), (4, 4, 128), (9, 3, 8), (8, 1, 72), (40, 1, 16), (3, 1, 256)],
+)
+def test_attention_sees_what_the_masks_keep_and_touches_nothing_else(
+    lib: Library, heads: int, key_heads: int, width: int
+) -> None:
+    draw = random.Random(heads * width)
+    config = DecoderConfig(100, 64, 2, heads, key_heads, width, 1e-5, True, Rope(10_000.0))
+    memory = PagedMemory(lib, config, PAGES, PAGE)
+    memory.keys.fill_(float("nan"))
+    memory.values.fill_(float("nan"))
+    numbers = draw.sample(range(PAGES), PAGES)
+    requests, expected, rows = [], [], []
+    for total, start, masked in ((1, 0, False), (70, 0, True), (100, 63, True), (49, 48, False)):
+        joined = torch.randn(total, (heads + 2 * key_heads) * width)
+        pages = [numbers.pop() for _ in range(-(-total // PAGE))]
+        mask = _mask(draw, total) if masked else None
+        seen = mask or [[k <= row for k in range(total)] for row in range(total)]
+        no_turn = torch.zeros(start, width // 2)
+        if start:
+            earlier = part([0] * total, pages, 0, start)
+            memory.attention(_batch(earlier), [0], no_turn)(1, joined[:start].clone())
+        requests.append(part([0] * total, pages, start, total, mask=mask))
+        expected.append(_attend_densely(joined, seen, config, start))
+        rows.append(joined[start:])
+    together = torch.cat(rows)
+    attend = memory.attention(
+        _batch(*requests), [0, 1, 2, 3], torch.zeros(len(together), width // 2)
+    )
+    torch.testing.assert_close(attend(1, together), torch.cat(expected), rtol=0, atol=1e-5)
+    assert bool(memory.keys[0].isnan().all()), "another layer was written"
+
+
+def test_rows_are_turned_by_their_position_before_they_are_kept(lib: Library) -> None:
+    memory = PagedMemory(lib, CONFIG, 4, PAGE)
+    joined = torch.randn(3, 10, 64)
+    angles = torch.randn(3, 32)
+    request = part([0] * 19, [2, 1], 16, 19)
+    memory.attention(_batch(request), [0], angles)(0, given := joined.flatten(1).clone())
+    both = torch.cat((angles, angles), dim=-1)[:, None]
+    turned = rotate(joined[:, :8], both.cos(), both.sin())
+    torch.testing.assert_close(given.view(3, 10, 64)[:, :8], turned)
+    torch.testing.assert_close(memory.keys[0, 1, :, :, :3].permute(2, 0, 1), turned[:, 6:])
+    torch.testing.assert_close(memory.values[0, 1, :, :3].transpose(0, 1), joined[:, 8:])
+
+
+def test_requests_that_are_left_out_leave_no_trace(lib: Library) -> None:
+    memory = PagedMemory(lib, CONFIG, 4, PAGE)
+    rows = torch.randn(5, 10 * 64)
+    requests = [part([0] * 3, [0], 0, 3), part([0] * 9, [1], 0, 9), part([0] * 2, [2], 0, 2)]
+    attend = memory.attention(_batch(*requests), [0, 2], torch.zeros(5, 32))
+    attended = attend(0, rows.clone())
+    assert not memory.keys[0, 1].any()
+    seen = [[k <= row for k in range(3)] for row in range(3)]
+    for first, end in ((0, 3), (3, 5)):
+        expected = _attend_densely(rows[first:end], seen, CONFIG, 0)
+        torch.testing.assert_close(attended[first:end], expected, rtol=0, atol=1e-5)
+
+
+@pytest.fixture(
+    scope="module",
+    params=["llama", pytest.param("default", marks=[pytest.mark.model, pytest.mark.slow])],
+)
+def m(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    if request.param == "default":
+        return machine(default_model(), VARIANTS[0])
+    return machine(tiny_model(tmp_path_factory.mktemp("models"), request.param), VARIANTS[0])
+
+
+def test_a_hundred_shuffled_batches_give_the_same_tokens_and_logits(m: Machine) -> None:
+    """The last row of each sequence is computed again, in batches of any order and size."""
+    texts = [m.text(length) for length in (2, 5, 16, 17, 30, 33, 47, 64, 9, 21)]
+    pages = [m.pages(len(text)) for text in texts]
+    for text, held in zip(texts, pages, strict=True):
+        m.run(part(text, held, 0, len(text) - 1))
+    lasts = [part(t, held, len(t) - 1, len(t)) for t, held in zip(texts, pages, strict=True)]
+    alone = [m.run(last)[0] for last in lasts]
+    for _ in range(100):
+        order = m.draw.sample(range(len(lasts)), m.draw.randint(1, len(lasts)))
+        for index, logits in zip(order, m.run(*(lasts[i] for i in order)), strict=True):
+            assert int(logits.argmax()) == int(alone[index].argmax())
+            torch.testing.assert_close(logits, alone[index], rtol=0, atol=1e-3)
+
+
+def test_torch_and_the_kernels_share_one_openmp(lib: Library) -> None:
+    del lib
+    mapped = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    assert len({line.split()[-1] for line in mapped if "libgomp" in line}) == 1
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+def _choose(mode: str, cache: Path, page_size: int = PAGE) -> tuple[str, list[str]]:
+    told: list[str] = []
+    kernels = choose_kernels(KernelChoice(mode, cache, told.append), CONFIG, page_size)
+    return kernels.name, told
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_without_a_compiler_the_worker_computes_in_torch_and_says_so_once(tmp_path: Path) -> None:
+    name, told = _choose("auto", tmp_path / "cache")
+    assert name == "torch"
+    assert told == ["computing in plain torch, which is slower: there is no C compiler"]
+    with pytest.raises(NoKernels, match="no C compiler"):
+        _choose("native", tmp_path / "cache")
+    assert _choose("torch", tmp_path / "cache") == ("torch", [])
+
+
+def test_shapes_that_the_kernels_do_not_cover_are_left_to_torch(tmp_path: Path) -> None:
+    name, told = _choose("auto", tmp_path, page_size=8)
+    assert name == "torch"
+    assert "page size" in told[0]
+
+
+def test_a_library_is_compiled_once_and_appears_whole(lib: Library, tmp_path: Path) -> None:
+    del lib  # there is a compiler
+    cache = tmp_path / "cache"
+    first = built_library(cache, PORTABLE)
+    made = first.stat()
+    assert built_library(cache, PORTABLE) == first
+    assert first.stat().st_mtime_ns == made.st_mtime_ns
+    assert list(cache.iterdir()) == [first]
+    assert NativeKernels(Library(first), PORTABLE).name == PORTABLE
+
+
+def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compiler = tmp_path / "cc"
+    compiler.write_text("#!/bin/sh\necho cannot do that >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    with pytest.raises(NoKernels, match="cannot do that"):
+        built_library(tmp_path / "cache", PORTABLE)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_changed_source_is_compiled_anew(
+    lib: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    del lib
+    before = built_library(tmp_path / "cache", PORTABLE)
+    changed = tmp_path / "source"
+    changed.mkdir()
+    for path in build.SOURCE.iterdir():
+        (changed / path.name).write_bytes(path.read_bytes() + b"\n// changed\n")
+    monkeypatch.setattr(build, "SOURCE", changed)
+    assert built_library(tmp_path / "cache", PORTABLE) != before
+
+
+def test_what_others_can_write_is_never_executed(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(0o777)
+    with pytest.raises(NoKernels, match="other users"):
+        built_library(cache, PORTABLE)
