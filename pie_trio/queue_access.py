@@ -67,7 +67,8 @@ class InstanceQueue:
         with residence.lease.pools[ResourceKind.KV_PAGE].pinned(tuple(plan.pages)):
             copies = await self._make_writable(plan, residence)
             forward = self._forward_pass(plan, copies)
-            residence.loop.track(forward)
+            self._scope.ports.hit("queue.submit")
+        residence.loop.track(forward)
         plan.mark_written(residence.lease)
         self._scope.backlog.note(draft, forward.reply)
         self._passes += 1

@@ -70,6 +70,7 @@ class Instance:
         self._ports.emit(InstanceLaunched(self.started_at, self.id, self.program, self.tenant))
         value: str | None = None
         try:
+            self._ports.hit("instance.start")
             with self._scope:
                 value = await body(self)
         finally:

@@ -196,6 +196,7 @@ class ModelLoop:
         batch = self._dispatch(plan)
         pings, self._pings = self._pings, []
         self._ports.emit(BatchDispatched(started, self._name, batch.number, len(plan.chunks), rows))
+        self._ports.hit("model.dispatch")
         try:
             result = await link.execute(batch)
         except WorkerLost as lost:
@@ -207,6 +208,7 @@ class ModelLoop:
         seconds = trio.current_time() - started
         if plan.chunks:
             self.counts.note(len(plan.chunks), rows, seconds)
+        self._ports.hit("model.settle")
         self._settle(plan, result)
         for ping in pings:
             ping.reply.fill("pong")
