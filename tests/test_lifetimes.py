@@ -125,6 +125,55 @@ async def test_a_copy_is_made_once_however_its_pass_is_cut(tmp_path: Path) -> No
         await exporter.queue.release_exported(KV, "prefix")
 
 
+async def test_a_source_that_nobody_holds_any_more_waits_for_its_copy(tmp_path: Path) -> None:
+    script = WorkerScript(step_seconds=SLOW)
+    async with (
+        open_world(tmp_path, script=script) as world,
+        open_scripted(world, 1) as exporter,
+        open_scripted(world, 2) as importer,
+    ):
+        pages = await export_text(exporter, "prefix")
+        mine = await importer.queue.import_exported(KV, "prefix")
+        copied = await importer.submit(mine, [80], 6)
+        await exporter.queue.release_exported(KV, "prefix")
+        await exporter.queue.deallocate(KV, pages)
+        await wait_all_tasks_blocked()
+        assert not copied.is_filled
+        assert (world.books().owned, world.books().pinned) == (1, 1)
+        await copied.answer()
+        assert world.books().pinned == 0
+
+
+async def test_no_copy_is_made_of_a_page_whose_other_holders_left_meanwhile(tmp_path: Path) -> None:
+    async with (
+        open_world(tmp_path, pages=2) as world,
+        open_scripted(world, 1) as exporter,
+        open_scripted(world, 2) as importer,
+        open_scripted(world, 3) as other,
+        trio.open_nursery() as nursery,
+    ):
+        expected = await importer.next_of([*TEXT, 80])
+        pages = await export_text(exporter, "prefix")
+        mine = await importer.queue.import_exported(KV, "prefix")
+        plug = await other.queue.allocate(KV, 1)
+        tokens: list[int] = []
+
+        async def write() -> None:
+            tokens.append(await importer.next_token(mine, [80], 6))
+
+        nursery.start_soon(write)
+        await wait_all_tasks_blocked()
+        await exporter.queue.release_exported(KV, "prefix")
+        await exporter.queue.deallocate(KV, pages)
+        await other.queue.deallocate(KV, plug)
+        with trio.fail_after(5):
+            while not tokens:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        assert tokens == [expected]
+        assert world.books().owned == 1, "the fresh page went back"
+        assert all(not batch.copies for batch in world.script.batches)
+
+
 # --- waiting for pages
 
 

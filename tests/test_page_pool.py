@@ -163,6 +163,16 @@ def test_the_least_recently_used_export_that_nobody_holds_is_dropped_first() -> 
     assert dropped == [exports[2], exports[0], None]
 
 
+def test_an_export_whose_turn_has_not_come_is_not_dropped_for_room() -> None:
+    pool, (a,) = pool_with(1)
+    handles = pool.grant(a, 1)
+    export = pool.export(a, handles, "early")
+    pool.take_back(a, pool.give_up(a, handles))
+    assert pool.drop_unused_export() is None
+    pool.publish(export)
+    assert pool.drop_unused_export() is export
+
+
 def test_copy_on_write_moves_the_handle_and_lets_the_shared_page_go() -> None:
     pool, (a, b) = pool_with(1, 2)
     export = pool.export(a, pool.grant(a, 1), "shared")

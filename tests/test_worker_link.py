@@ -18,11 +18,14 @@ import psutil
 import pytest
 import trio
 
-from pie_trio.config import Limits
+from gpu_worker import wire
+from pie_trio.config import Limits, ModelSettings
 from pie_trio.errors import WorkerLost
 from pie_trio.events import BatchDispatched, Event, WorkerDied, WorkerStarted
 from pie_trio.messages import InstanceEnded
-from pie_trio.services.worker_link import WorkerLauncher, WorkerSpec, open_local_worker
+from pie_trio.ports import Ports, RandomStreams
+from pie_trio.services.model_store import pretend_model
+from pie_trio.services.worker_link import WorkerLauncher, WorkerLink, WorkerSpec, open_local_worker
 from pie_trio.testing.inline_worker import WorkerScript
 from tests.support import broken_worker
 from tests.support.broken_worker import BAD_HELLOS, BAD_RESULTS
@@ -205,6 +208,31 @@ async def test_stale_and_double_answers_are_dropped(tmp_path: Path) -> None:
     async with open_engine_with(tmp_path / "b", broken("stale and double answers")) as world:
         end = await world.run("text-completion", *PROMPT)
         assert (end.value, end.error) == (expected.value, None)
+
+
+async def test_every_execute_raises_when_the_worker_is_lost(tmp_path: Path) -> None:
+    model = ModelSettings("pretend", pretend=True, pretend_step_seconds=60.0, pages_max=8)
+    spec = WorkerSpec(model, pretend_model().path, LIMITS, Ports(RandomStreams(1)))
+    row = wire.OutputRow(0, wire.SamplerKind.MULTINOMIAL, 0.0)
+    request = wire.Request((65,), (0,), (0,), 1, None, (row,), (), 1)
+    reasons: list[str] = []
+
+    async def execute(link: WorkerLink, number: int) -> None:
+        with pytest.raises(WorkerLost) as caught:
+            await link.execute(wire.Batch(1, number, (), (request,)))
+        reasons.append(str(caught.value))
+
+    with trio.fail_after(20):
+        async with open_local_worker(spec, 1) as link:
+            hello = await link.wait_ready()
+            assert isinstance(hello, wire.Hello)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(execute, link, 1)
+                await trio.testing.wait_all_tasks_blocked()
+                psutil.Process(hello.pid).kill()
+            await execute(link, 2)
+    assert len(reasons) == 2
+    assert all("killed by signal 9" in reason for reason in reasons)
 
 
 # --- the end
