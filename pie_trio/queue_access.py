@@ -68,7 +68,7 @@ class InstanceQueue:
             copies = await self._make_writable(plan, residence)
             forward = self._forward_pass(plan, copies)
             self._scope.ports.hit("queue.submit")
-        residence.loop.track(forward)
+            residence.loop.track(forward)  # inside: from here on the pass itself pins them
         plan.mark_written(residence.lease)
         self._scope.backlog.note(draft, forward.reply)
         self._passes += 1
