@@ -13,7 +13,8 @@ float read_all(const float *values, int64_t count) {
     for (int64_t at = 0; at < count / 64; at++) {
         floats part[8];
         memcpy(part, values + at * 64, sizeof part);
-        floats both = (part[0] + part[1]) + (part[2] + part[3]) + (part[4] + part[5]) + (part[6] + part[7]);
+        floats both = (part[0] + part[1]) + (part[2] + part[3]);
+        both += (part[4] + part[5]) + (part[6] + part[7]);
         sum += both[0] + both[1] + both[2] + both[3] + both[4] + both[5] + both[6] + both[7];
     }
     return sum;

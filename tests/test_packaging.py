@@ -52,6 +52,11 @@ def test_the_contract_and_the_pretend_model_travel_in_the_wheel(wheel: Path) -> 
     assert {"pie_trio/py.typed", "gpu_worker/py.typed"} <= names
 
 
+def test_the_sources_of_the_kernels_travel_in_the_wheel(wheel: Path) -> None:
+    folder = "gpu_worker/native/source"
+    assert {f"{folder}/{path.name}" for path in (ROOT / folder).iterdir()} <= _names(wheel)
+
+
 def test_no_test_travels_in_the_wheel(wheel: Path) -> None:
     assert not [name for name in _names(wheel) if re.match(r"(tests|benchmarks|docs)/", name)]
 

@@ -37,9 +37,9 @@ def variant_for(capability: str) -> str:
 
 def built_library(cache: Path, variant: str) -> Path:
     """The shared library of this variant, from the cache or compiled now. Raises `NoKernels`."""
-    compiler = find_compiler()
     if not _is_private(cache):
         raise NoKernels(f"{cache} cannot be kept from other users")
+    compiler = find_compiler()
     flags = (*FLAGS, *FLAGS_FAST, *VARIANT_FLAGS[variant])
     target = cache / f"kernels-{variant}-{_fingerprint(compiler, flags)}.so"
     if not target.exists():
