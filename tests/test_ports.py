@@ -49,6 +49,8 @@ async def test_one_run_passes_every_fault_point(tmp_path: Path) -> None:
 
             for _ in range(3):
                 runs.start_soon(run)
+            arguments = ["--layer", "inference", "--count", "2"]  # pings wait for their turn
+            await (await client.launch("bench-latency", arguments=arguments)).result()
         nursery.cancel_scope.cancel()
     assert set(hits) == FAULT_POINTS
 
