@@ -41,10 +41,6 @@ class PassFailed(PieError):
     """The worker refused or failed this one forward pass; the others went on."""
 
 
-class ClientGone(PieError):
-    """The client's connection closed before the answer came."""
-
-
 class Terminated(PieError):
     """The instance was ended from outside: by a client, by its parent or by the shutdown."""
 
@@ -60,10 +56,3 @@ def retold(error: PieError) -> PieError:
     hold; so what is told more than once is raised anew.
     """
     return type(error)(*error.args)
-
-
-def only_cause(error: BaseException) -> BaseException:
-    """The one exception inside nested groups of one; otherwise the error itself."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

@@ -49,13 +49,6 @@ class ClientDisconnected(Event):
 
 
 @attrs.frozen
-class ProgramInstalled(Event):
-    program: str
-    artifact: str
-    size: int
-
-
-@attrs.frozen
 class InstanceLaunched(Event):
     instance: str
     program: str
