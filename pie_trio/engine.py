@@ -65,7 +65,8 @@ class Engine:
     _nursery: trio.Nursery
     _topics: TopicBoard
     _kvs: KeyValueStore
-    _instances: dict[InstanceId, Instance] = attrs.field(factory=dict, init=False)
+    _running: dict[InstanceId, Instance] = attrs.field(factory=dict, init=False)
+    _finished: dict[InstanceId, Instance] = attrs.field(factory=dict, init=False)  # oldest first
     _launches: int = attrs.field(default=0, init=False)
     _launching: int = attrs.field(default=0, init=False)
 
@@ -82,7 +83,7 @@ class Engine:
         """Compiles if need be, starts, and returns at once. Cancelled: nothing was started."""
         self._forget_old()
         limit = self.settings.limits.instances_max
-        if self._running_count() + self._launching >= limit:
+        if len(self._running) + self._launching >= limit:
             raise TooMany(f"instances_max: {limit} instances are running; try again later")
         self._launching += 1
         try:
@@ -94,18 +95,21 @@ class Engine:
     def find(self, instance_id: str, tenant: str = LOCAL_TENANT) -> Instance | None:
         """Running, or finished and still remembered."""
         self._forget_old()
-        found = self._instances.get(InstanceId(instance_id))
+        identity = InstanceId(instance_id)
+        found = self._running.get(identity) or self._finished.get(identity)
         return found if found is not None and found.tenant == tenant else None
 
     def instances(self, tenant: str = LOCAL_TENANT) -> list[Instance]:
         """In the order of their launches."""
         self._forget_old()
-        return [i for i in self._instances.values() if i.tenant == tenant]
+        known = (*self._finished.values(), *self._running.values())
+        mine = (instance for instance in known if instance.tenant == tenant)
+        return sorted(mine, key=lambda instance: instance.owner.number)
 
     def forget(self, instance: Instance) -> None:
         """It has finished, and its terminal event was delivered."""
         assert instance.is_finished, "only what has finished is forgotten"
-        self._instances.pop(instance.id, None)
+        self._finished.pop(instance.id, None)
 
     def model_status(self) -> dict[str, int | float | list[int]]:
         """What the query `model_status` answers, flat, with keys `<model>.<figure>`."""
@@ -125,13 +129,19 @@ class Engine:
         self._launches += 1
         limits = self.settings.limits
         instance = Instance(owner, user, input_text, limits, self.ports, capture)
-        self._instances[identity] = instance
-
-        async def body(instance: Instance) -> str:
-            return await self._live(instance, loaded, arguments)
-
-        self._nursery.start_soon(instance.run, body, name=f"instance {owner.number}")
+        self._running[identity] = instance
+        self._nursery.start_soon(
+            self._run, instance, loaded, arguments, name=f"instance {owner.number}"
+        )
         return instance
+
+    async def _run(
+        self, instance: Instance, loaded: LoadedProgram, arguments: tuple[str, ...]
+    ) -> None:
+        try:
+            await instance.run(lambda instance: self._live(instance, loaded, arguments))
+        finally:
+            self._finished[instance.id] = self._running.pop(instance.id)
 
     async def _live(
         self, instance: Instance, loaded: LoadedProgram, arguments: tuple[str, ...]
@@ -182,28 +192,27 @@ class Engine:
     def _facts(self) -> EngineFacts:
         return EngineFacts(
             version=__version__,
-            instance_count=self._running_count,
+            instance_count=lambda: len(self._running),
             running_instances=lambda tenant: [
-                i.id for i in self._instances.values() if i.tenant == tenant and not i.is_finished
+                instance.id for instance in self._running.values() if instance.tenant == tenant
             ],
             programs=lambda _tenant: [record.identity for record in self.programs.list()],
         )
-
-    def _running_count(self) -> int:
-        return sum(not instance.is_finished for instance in self._instances.values())
 
     def _forget_old(self) -> None:
         """Finished instances are remembered for a time, and no more of them than a bound."""
         limits = self.settings.limits
         horizon = trio.current_time() - limits.finished_seconds
-        finished = [i for i in self._instances.values() if i.is_finished]
-        too_many = len(finished) - limits.finished_max
-        for rank, instance in enumerate(finished):
+        old: list[InstanceId] = []
+        for instance in self._finished.values():
             assert instance.ended_at is not None, "a finished instance knows when it ended"
-            if instance.outlet.is_attached:
-                continue
-            if instance.ended_at < horizon or rank < too_many:
-                del self._instances[instance.id]
+            too_many = len(self._finished) - len(old) > limits.finished_max
+            if instance.ended_at >= horizon and not too_many:
+                break
+            if not instance.outlet.is_attached:
+                old.append(instance.id)
+        for identity in old:
+            del self._finished[identity]
 
 
 @asynccontextmanager
