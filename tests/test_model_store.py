@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 import pytest
 import torch
@@ -20,6 +19,7 @@ from hypothesis.extra import numpy as hnp
 from pie_trio.errors import BadModel
 from pie_trio.services.model_store import DEFAULT_MODEL, ModelStore, pretend_model
 from pie_trio.services.tensor_file import read_tensors, round_to_bf16
+from tests.support.gguf_files import save_gguf
 from tests.support.worker_models import default_model, save_tiny_model
 
 
@@ -95,69 +95,6 @@ def test_wide_and_sharded_weights_become_one_bf16_file(store: ModelStore, copy: 
         assert np.array_equal(stored[name], tensor.view(torch.int16).numpy().view(np.uint16))
 
 
-def permuted(weight: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any]:
-    """As converters to GGUF order the rows: the two halves of a head interleaved."""
-    halves = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
-    return halves.swapaxes(1, 2).reshape(weight.shape)
-
-
-GGUF_NAMES = {
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-}
-
-
-def save_gguf(path: Path, source: Path, pre: str = "smollm", extra: str | None = None) -> Path:
-    """The tiny model as a GGUF file in fp32."""
-    config = json.loads((source / "config.json").read_text())
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name("Tiny")
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    tokenizer = json.loads((source / "tokenizer.json").read_text())
-    # One special token makes room for the merged token that a GGUF file must have.
-    specials = {entry["content"]: entry["id"] for entry in tokenizer["added_tokens"][1:]}
-    vocabulary = tokenizer["model"]["vocab"] | specials | {"ab": len(tokenizer["model"]["vocab"])}
-    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre)
-    writer.add_token_list(tokens)
-    writer.add_token_types([3 if token in specials else 1 for token in tokens])
-    writer.add_token_merges(["a b"])
-    writer.add_eos_token_id(258)
-    writer.add_chat_template("{{ messages }}")
-    for name, bits in tensors(source).items():
-        weight = (bits.astype(np.uint32) << 16).view(np.float32)
-        for theirs, ours in GGUF_NAMES.items():
-            name = name.replace(theirs, ours)
-        if "attn_q" in name or "attn_k" in name:
-            heads = config["num_attention_heads" if "attn_q" in name else "num_key_value_heads"]
-            weight = permuted(weight, heads)
-        writer.add_tensor(name.replace("model.layers", "blk"), np.ascontiguousarray(weight))
-    if extra:
-        writer.add_tensor(extra, np.zeros(4, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
 def test_a_gguf_file_gives_the_same_model_as_its_directory(
     store: ModelStore, tiny: Path, tmp_path: Path
 ) -> None:
@@ -178,10 +115,12 @@ def test_a_gguf_file_gives_the_same_model_as_its_directory(
     [
         ({"pre": "unheard-of"}, "pre-tokenizer 'unheard-of'"),
         ({"extra": "rope_freqs.weight"}, "rope_freqs"),
+        ({"fields": {"llama.rope.scaling.type": "yarn"}}, "rope scaling 'yarn'"),
+        ({"fields": {"split.count": 2}}, "in several files"),
     ],
 )
 def test_a_gguf_file_that_we_would_misread_is_refused(
-    store: ModelStore, tiny: Path, tmp_path: Path, options: dict[str, str], reason: str
+    store: ModelStore, tiny: Path, tmp_path: Path, options: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(BadModel, match=reason):
         store.add(save_gguf(tmp_path / "odd.gguf", tiny, **options))

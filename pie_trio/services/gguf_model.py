@@ -14,11 +14,11 @@ from typing import Any
 
 import attrs
 import numpy as np
-from gguf import GGUFReader, ReaderTensor
+from gguf import GGMLQuantizationType, GGUFReader, ReaderTensor
 from gguf.quants import dequantize
 
 from pie_trio.errors import BadModel
-from pie_trio.services.tensor_file import Bf16, TensorSource, round_to_bf16
+from pie_trio.services.tensor_file import TensorSource, Wide
 
 _ARCHITECTURES: Mapping[str, str] = {"llama": "llama", "qwen2": "qwen2"}
 _TOP_NAMES: Mapping[str, str] = {
@@ -37,6 +37,11 @@ _LAYER_NAMES: Mapping[str, str] = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+# The quantisations whose meaning is tested; tensors of one file may differ in theirs.
+_KINDS = (
+    *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"),
+    *("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"),
+)
 _CONTROL, _USER_DEFINED = 3, 4  # token types
 
 _DIGITS_ONE_BY_ONE = {"type": "Digits", "individual_digits": True}
@@ -76,6 +81,8 @@ def _translate(fields: Mapping[str, Any], tensors: Sequence[ReaderTensor]) -> Gg
     if architecture not in _ARCHITECTURES:
         known = ", ".join(_ARCHITECTURES)
         raise BadModel(f"GGUF architecture {architecture!r} is not supported; we read {known}")
+    if fields.get("split.count", 1) != 1:
+        raise BadModel("a GGUF model in several files is not supported; merge them into one")
     names = {tensor.name for tensor in tensors}
     config = _config(fields, tied="output.weight" not in names)
     tokens: list[str] = fields["tokenizer.ggml.tokens"]
@@ -97,7 +104,6 @@ def _config(fields: Mapping[str, Any], tied: bool) -> dict[str, Any]:
         return fields[f"{architecture}.{name}"]
 
     heads, hidden = number("attention.head_count"), number("embedding_length")
-    theta = float(fields.get(f"{architecture}.rope.freq_base", 10000.0))
     epsilon = float(np.format_float_positional(np.float32(number(_EPSILON)), unique=True))
     return {
         "architectures": ["Qwen2ForCausalLM" if architecture == "qwen2" else "LlamaForCausalLM"],
@@ -111,8 +117,7 @@ def _config(fields: Mapping[str, Any], tied: bool) -> dict[str, Any]:
         "head_dim": fields.get(f"{architecture}.attention.key_length", hidden // heads),
         "max_position_embeddings": number("context_length"),
         "rms_norm_eps": epsilon,
-        "rope_theta": theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+        **_rope(fields, architecture),
         "hidden_act": "silu",
         "attention_bias": False,
         "mlp_bias": False,
@@ -127,19 +132,37 @@ def _config(fields: Mapping[str, Any], tied: bool) -> dict[str, Any]:
 _EPSILON = "attention.layer_norm_rms_epsilon"
 
 
+def _rope(fields: Mapping[str, Any], architecture: str) -> dict[str, Any]:
+    theta = float(fields.get(f"{architecture}.rope.freq_base", 10000.0))
+    kind = fields.get(f"{architecture}.rope.scaling.type", "none")
+    parameters: dict[str, Any] = {"rope_type": "default", "rope_theta": theta}
+    if kind == "linear":
+        factor = float(fields[f"{architecture}.rope.scaling.factor"])
+        parameters |= {"rope_type": "linear", "factor": factor}
+    elif kind != "none":
+        raise BadModel(
+            f"GGUF rope scaling {kind!r} is not supported; add the Hugging Face directory"
+        )
+    return {"rope_theta": theta, "rope_parameters": parameters}
+
+
 def _source(tensor: ReaderTensor, config: Mapping[str, Any]) -> TensorSource:
     name = _tensor_name(tensor.name)
     shape = tuple(int(length) for length in reversed(tensor.shape))
     heads = _interleaved_heads(name, config)
+    kind = GGMLQuantizationType(tensor.tensor_type)
+    if kind.name not in _KINDS:
+        known = ", ".join(_KINDS)
+        raise BadModel(f"GGUF tensor {tensor.name} has type {kind.name}; we read {known}")
 
-    def load() -> Bf16:
-        values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32).reshape(shape)
+    def read() -> Wide:
+        values = dequantize(tensor.data, kind).astype(np.float32, copy=False).reshape(shape)
         if heads:
             halves = values.reshape(heads, shape[0] // heads // 2, 2, *shape[1:])
             values = halves.swapaxes(1, 2).reshape(shape)
-        return round_to_bf16(values)
+        return values
 
-    return TensorSource(name, shape, load)
+    return TensorSource(name, shape, read)
 
 
 def _tensor_name(name: str) -> str:

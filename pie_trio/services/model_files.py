@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from pie_trio.services.tokenizer import Tokenizer
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.safetensors")
 # What ends an answer in the usual chat formats, where it is a token of its own.
 _USUAL_ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>")
 
@@ -162,18 +165,41 @@ def read_directory(path: Path) -> Parts:
     tokenizer = path / "tokenizer.json"
     if not tokenizer.is_file():
         raise BadModel(f"{path} has no tokenizer.json")
-    files = sorted(path.glob("*.safetensors"))
-    if not files:
-        raise BadModel(f"{path} has no *.safetensors file")
     return Parts(
         config=config,
-        tensors=tuple(tensor for file in files for tensor in read_tensors(file)),
+        tensors=tuple(tensor for file in _weight_files(path) for tensor in read_tensors(file)),
         tokenizer=tokenizer.read_text(encoding="utf-8"),
         chat_template=_chat_template(path),
         stop_tokens=_declared_ends(path, config, Tokenizer.from_file(tokenizer)),
         description=f"{config['model_type']} model, from {path.name}",
         source=path.name,
     )
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """One file, or those that the index names, or all there are."""
+    if (path / WEIGHTS).is_file():
+        return [path / WEIGHTS]
+    if (path / INDEX).is_file():
+        return _indexed_files(path)
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        raise BadModel(f"{path} has no *.safetensors file")
+    return files
+
+
+def _indexed_files(path: Path) -> list[Path]:
+    weight_map = _read_json(path / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise BadModel(f"{path / INDEX} has no weight_map")
+    names = set(weight_map.values())
+    for name in names:
+        if not isinstance(name, str) or not _SHARD_NAME.fullmatch(name):
+            raise BadModel(f"{path / INDEX} names {name!r}, which is no file beside it")
+    missing = sorted(name for name in names if not (path / name).is_file())
+    if missing:
+        raise BadModel(f"{path} lacks {', '.join(missing)}, which its index names")
+    return [path / name for name in sorted(names)]
 
 
 def _chat_template(path: Path) -> str:

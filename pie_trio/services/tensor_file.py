@@ -24,6 +24,7 @@ HEADER_BYTES_MAX = 64 * 1024 * 1024
 _ITEM_BYTES: Mapping[str, int] = {"BF16": 2, "F16": 2, "F32": 4}
 
 Bf16 = npt.NDArray[np.uint16]
+Wide = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
 
 
@@ -33,14 +34,30 @@ class TensorSource:
 
     name: str
     shape: tuple[int, ...]
-    load: Callable[[], Bf16]
+    read: Callable[[], Bf16 | Wide]  # as its source has it
+
+    def load(self) -> Bf16:
+        """As it is stored."""
+        values = self.read()
+        return (
+            round_to_bf16(values)
+            if values.dtype == np.float32
+            else values.astype(np.uint16, copy=False)
+        )
+
+    def wide(self) -> Wide:
+        """Without the rounding."""
+        values = self.read()
+        if values.dtype == np.float32:
+            return values.astype(np.float32, copy=False)
+        return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
     @property
     def byte_count(self) -> int:
         return 2 * math.prod(self.shape)
 
 
-def round_to_bf16(values: npt.NDArray[np.float32]) -> Bf16:
+def round_to_bf16(values: npt.NDArray[Any]) -> Bf16:
     """The upper halves of the nearest values that have no lower half."""
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     odd = (bits >> np.uint32(16)) & np.uint32(1)
@@ -105,16 +122,14 @@ def _source(path: Path, base: int, size: int, name: str, entry: Mapping[str, Any
     if not base <= start <= end <= size or end - start != math.prod(shape) * _ITEM_BYTES[dtype]:
         raise BadModel(f"tensor {name} of {path} does not lie in the file")
 
-    def load() -> Bf16:
-        return _load(path, start, shape, dtype)
+    def read() -> Bf16 | Wide:
+        return _read(path, start, shape, dtype)
 
-    return TensorSource(name, shape, load)
+    return TensorSource(name, shape, read)
 
 
-def _load(path: Path, start: int, shape: tuple[int, ...], dtype: str) -> Bf16:
+def _read(path: Path, start: int, shape: tuple[int, ...], dtype: str) -> Bf16 | Wide:
     kind = {"BF16": "<u2", "F16": "<f2", "F32": "<f4"}[dtype]
     count = math.prod(shape)
     values = np.fromfile(path, dtype=kind, count=count, offset=start).reshape(shape)
-    if dtype == "BF16":
-        return values
-    return round_to_bf16(values.astype(np.float32))
+    return values if dtype == "BF16" else values.astype(np.float32)

@@ -27,6 +27,13 @@ TINY: Mapping[str, Any] = {
     "eos_token_id": 258,
     "bos_token_id": 257,
 }
+BLOCKS: Mapping[str, Any] = {
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 LLAMA3_ROPE = {
     "rope_type": "llama3",
     "rope_theta": 10000.0,
@@ -55,6 +62,8 @@ def save_tiny_model(directory: Path, kind: str) -> Path:
             config = transformers.LlamaConfig(
                 **TINY, tie_word_embeddings=True, rope_parameters=LLAMA3_ROPE, attention_bias=True
             )
+        case "blocks":  # matrices of whole blocks of any quantisation
+            config = transformers.LlamaConfig(**TINY | BLOCKS, tie_word_embeddings=False)
         case "qwen2":
             config = transformers.Qwen2Config(**TINY, tie_word_embeddings=True)
         case _:
