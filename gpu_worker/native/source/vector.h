@@ -1,5 +1,5 @@
-// Eight floats at a time, in the compiler's own vector type: one source for every processor.
-// Built with -mavx2 -mfma each operation is one instruction; without, the compiler splits it.
+// As many floats at a time as the processor takes, in the compiler's own vector type: one source for
+// every processor. Built for AVX2 or AVX-512 each operation is one instruction; else it is split.
 #ifndef PIE_VECTOR_H
 #define PIE_VECTOR_H
 
@@ -7,13 +7,20 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+enum { LANES = 16 };
+#else
+enum { LANES = 8 };
+#endif
+
 #define EXPORT __attribute__((visibility("default")))
 #define INLINE static inline __attribute__((always_inline))
 
-enum { LANES = 8, PARALLEL_ROWS_MIN = 16 };
+enum { PARALLEL_ROWS_MIN = 16 };
 
-typedef float floats __attribute__((vector_size(32)));
-typedef int32_t ints __attribute__((vector_size(32)));
+typedef float floats __attribute__((vector_size(LANES * 4)));
+typedef int32_t ints __attribute__((vector_size(LANES * 4)));
 
 INLINE floats load(const float *from) {
     floats value;
@@ -23,8 +30,30 @@ INLINE floats load(const float *from) {
 
 INLINE void store(float *to, floats value) { memcpy(to, &value, sizeof value); }
 
-INLINE floats all(float value) {
-    return (floats){value, value, value, value, value, value, value, value};
+INLINE floats all(float value) { return value - (floats){0}; }
+
+// The first `count` of a vector's floats, noughts behind them; what lies there is not read.
+INLINE floats load_some(const float *from, int64_t count) {
+    if (count >= LANES) return load(from);
+#ifdef __AVX512F__
+    return (floats)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
+#else
+    floats value = {0};
+    for (int64_t i = 0; i < count; i++) value[i] = from[i];
+    return value;
+#endif
+}
+
+INLINE void store_some(float *to, floats value, int64_t count) {
+    if (count >= LANES) {
+        store(to, value);
+        return;
+    }
+#ifdef __AVX512F__
+    _mm512_mask_storeu_ps(to, (__mmask16)((1u << count) - 1), (__m512)value);
+#else
+    for (int64_t i = 0; i < count; i++) to[i] = value[i];
+#endif
 }
 
 // `yes` where the mask is set, else `no`.
