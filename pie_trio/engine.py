@@ -11,15 +11,15 @@ nursery first, so pages go back while their models still live; then the workers 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 
 import attrs
 import trio
 
 from pie_trio import __version__
 from pie_trio.actors.instance import Instance
-from pie_trio.config import ModelSettings, Settings
+from pie_trio.config import Settings
 from pie_trio.errors import PieError, TooMany
 from pie_trio.guest_console import text_sink
 from pie_trio.handles import EngineFacts
@@ -27,29 +27,22 @@ from pie_trio.home import Home
 from pie_trio.instance_scope import InstanceScope
 from pie_trio.messages import InstanceId, Owner
 from pie_trio.model_access import InstanceModel
+from pie_trio.model_table import Progress, open_models
 from pie_trio.ports import Ports
-from pie_trio.program_loader import LoadedProgram, ProgramLoader
+from pie_trio.program_loader import LoaderMaker, ProgramLike, ProgramLoader, ProgramSource
 from pie_trio.served_model import Resident, ServedModel
-from pie_trio.services.chat_template import ChatTemplate
 from pie_trio.services.kvs import KeyValueStore
-from pie_trio.services.model_files import StoredModel
-from pie_trio.services.model_store import (
-    DEFAULT_MODEL,
-    ModelStore,
-    pretend_model,
-)
+from pie_trio.services.model_store import ModelStore
 from pie_trio.services.program_store import ProgramRecord, ProgramStore
-from pie_trio.services.tokenizer import Tokenizer
 from pie_trio.services.topics import TopicBoard
-from pie_trio.services.worker_link import WorkerLauncher, WorkerSpec, open_local_worker
+from pie_trio.services.worker_link import WorkerLauncher, open_local_worker
 from pie_trio.status import model_status
-from pie_trio.wasm.guest import open_guest, open_sandbox
+from pie_trio.wasm.guest import Sandbox, open_sandbox
 from pie_trio.wasm.host.state import InstanceHost
 from pie_trio.wasm.ticker import Slicing
 from pie_trio.wasm.wasi.state import WasiState
 
 LOCAL_TENANT = "local"
-Progress = Callable[[str], None]
 
 
 @attrs.define(eq=False)
@@ -61,7 +54,7 @@ class Engine:
     programs: ProgramStore
     models: dict[str, ServedModel]
     started_at: float
-    _loader: ProgramLoader
+    _loader: ProgramSource
     _nursery: trio.Nursery
     _topics: TopicBoard
     _kvs: KeyValueStore
@@ -117,7 +110,7 @@ class Engine:
 
     def _start(
         self,
-        loaded: LoadedProgram,
+        loaded: ProgramLike,
         arguments: tuple[str, ...],
         user: str,
         tenant: str,
@@ -136,7 +129,7 @@ class Engine:
         return instance
 
     async def _run(
-        self, instance: Instance, loaded: LoadedProgram, arguments: tuple[str, ...]
+        self, instance: Instance, loaded: ProgramLike, arguments: tuple[str, ...]
     ) -> None:
         try:
             await instance.run(lambda instance: self._live(instance, loaded, arguments))
@@ -144,7 +137,7 @@ class Engine:
             self._finished[instance.id] = self._running.pop(instance.id)
 
     async def _live(
-        self, instance: Instance, loaded: LoadedProgram, arguments: tuple[str, ...]
+        self, instance: Instance, loaded: ProgramLike, arguments: tuple[str, ...]
     ) -> str:
         """The body of an instance; nesting is the order of death, inside first."""
         async with AsyncExitStack() as leases, trio.open_nursery() as queues:
@@ -152,8 +145,7 @@ class Engine:
             scope = InstanceScope(resident, leases, queues, self.settings.limits, self.ports)
             host = self._host(instance, scope, (*loaded.arguments, *arguments))
             try:
-                async with open_guest(
-                    loaded.program,
+                async with loaded.open_guest(
                     host,
                     memory_bytes=self.settings.limits.memory_guest_bytes,
                     on_park=scope.parked,
@@ -224,15 +216,21 @@ async def open_engine(
     launcher: WorkerLauncher = open_local_worker,
     slicing: Slicing | None = None,
     progress: Progress | None = None,
+    sandbox: Sandbox | None = None,
+    loader: LoaderMaker = ProgramLoader,
 ) -> AsyncIterator[Engine]:
-    """A running engine with all its models ready. Leaving the block ends every instance."""
+    """A running engine with all its models ready. Leaving the block ends every instance.
+
+    A sandbox that is handed in may serve several engines, one after the other.
+    """
     limits = settings.limits
     say = progress or (lambda _line: None)
+    opening = open_sandbox(limits, slicing=slicing) if sandbox is None else nullcontext(sandbox)
     async with (
-        open_sandbox(limits, slicing=slicing) as sandbox,
+        opening as shared,
         trio.open_nursery() as models_nursery,
     ):
-        models = _models(settings, ports, ModelStore(home.models), launcher, say)
+        models = open_models(settings, ports, ModelStore(home.models), launcher, say)
         for model in models.values():
             models_nursery.start_soon(model.keep_worker_running, name=f"worker {model.name}")
         for model in models.values():
@@ -245,54 +243,10 @@ async def open_engine(
                 ProgramStore(home.programs, limits),
                 models,
                 trio.current_time(),
-                ProgramLoader(sandbox, home, limits, say),
+                loader(shared, home, limits, say),
                 instances,
                 TopicBoard(limits),
                 KeyValueStore(limits),
             )
             instances.cancel_scope.cancel()
         models_nursery.cancel_scope.cancel()
-
-
-def _models(
-    settings: Settings,
-    ports: Ports,
-    store: ModelStore,
-    launcher: WorkerLauncher,
-    say: Progress,
-) -> dict[str, ServedModel]:
-    models = {}
-    for service_id, wanted in enumerate(settings.models):
-        stored = _stored_model(store, wanted, say)
-        spec = WorkerSpec(wanted, stored.path, settings.limits, ports)
-        models[wanted.name] = ServedModel(
-            spec,
-            service_id,
-            stored.facts.description,
-            stored.facts.stop_tokens,
-            ChatTemplate(stored.facts.chat_template),
-            Tokenizer.from_file(stored.path / "tokenizer.json"),
-            settings.batching,
-            launcher,
-        )
-    return models
-
-
-def _stored_model(store: ModelStore, wanted: ModelSettings, say: Progress) -> StoredModel:
-    if wanted.pretend:
-        return pretend_model()
-    if wanted.name == DEFAULT_MODEL:
-        return store.ensure_default(_by_stage(say))
-    return store.open(wanted.name)
-
-
-def _by_stage(say: Progress) -> Callable[[str, int, int], None]:
-    """One line a stage of a conversion."""
-    stages: list[str] = []
-
-    def note(stage: str, _done: int, _total: int) -> None:
-        if stage not in stages:
-            stages.append(stage)
-            say(f"converting the default model: {stage}")
-
-    return note

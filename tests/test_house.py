@@ -34,6 +34,7 @@ ROOMS = {
     "pie_trio.engine": "engine",
     "pie_trio.instance_scope": "engine",
     "pie_trio.model_access": "engine",
+    "pie_trio.model_table": "engine",
     "pie_trio.queue_access": "engine",
     "pie_trio.pass_plan": "engine",
     "pie_trio.interpreter": "engine",
@@ -61,7 +62,7 @@ MAY_IMPORT = {
     "gateway": BASE | {"services", "wasm"},
     "engine": BASE | {"services", "wasm", "actors", "gateway"},
     "client": BASE | {"services"},
-    "testing": BASE | {"services", "wasm", "actors", "engine", "worker"},
+    "testing": BASE | {"services", "wasm", "actors", "engine", "gateway", "client", "worker"},
     "cli": BASE | {"services", "wasm", "engine", "gateway", "client", "inferlets"},
     "inferlets": set[str](),
 }

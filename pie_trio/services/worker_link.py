@@ -26,7 +26,7 @@ from pie_trio.errors import WorkerLost, retold
 from pie_trio.mailbox import Reply
 from pie_trio.ports import Ports
 from pie_trio.services.worker_answers import greeting_fault, result_fault
-from pie_trio.services.worker_process import WorkerProcess
+from pie_trio.services.worker_process import ProcessLike, WorkerProcess
 from pie_trio.services.zmq_socket import TrioSocket, open_router
 
 REASON_CHARACTERS = 1000  # of what a worker says about its own end
@@ -220,7 +220,7 @@ class LocalLink:
             if busy > limits.batch_seconds_max:
                 self.lose(f"a batch takes longer than {limits.batch_seconds_max:g} s")
 
-    async def watch_signs_of_death(self, process: WorkerProcess) -> None:
+    async def watch_signs_of_death(self, process: ProcessLike) -> None:
         """While somebody waits for a batch: looks often whether the process has begun to die."""
         while not process.is_dying():
             if not self._waiting:
@@ -229,12 +229,12 @@ class LocalLink:
             await trio.sleep(self._limits.worker_look_seconds)
         self.lose(f"its process {process.pid} is dying")
 
-    async def watch_process(self, process: WorkerProcess) -> None:
+    async def watch_process(self, process: ProcessLike) -> None:
         await process.wait()
         await trio.lowlevel.checkpoint()  # what it said before it died is read first
         self.lose(process.epitaph())
 
-    async def drain(self, process: WorkerProcess) -> None:
+    async def drain(self, process: ProcessLike) -> None:
         """Stops the worker: politely while it lives and has nothing to do, then the hard way."""
         grace = self._limits.grace_seconds
         with trio.move_on_after(grace, shield=True):
@@ -258,20 +258,22 @@ async def open_local_worker(
     with tempfile.TemporaryDirectory(prefix="pie-trio-") as private, zmq.Context() as context:
         endpoint = f"ipc://{private}/worker"
         arguments = (command or worker_command)(spec, generation, endpoint)
-        async with open_router(context, endpoint, spec.limits.worker_frame_bytes) as link.socket:
-            try:
-                process = WorkerProcess(arguments)
-            except OSError as error:
-                link.lose(f"its process cannot be started: {error}")
-                yield link
-                return
-            async with _open_process(link, process):
-                yield link
+        async with (
+            open_router(context, endpoint, spec.limits.worker_frame_bytes) as link.socket,
+            open_process(link, lambda: WorkerProcess(arguments)),
+        ):
+            yield link
 
 
 @asynccontextmanager
-async def _open_process(link: LocalLink, process: WorkerProcess) -> AsyncIterator[None]:
+async def open_process(link: LocalLink, start: Callable[[], ProcessLike]) -> AsyncIterator[None]:
     """The process and those who watch it. Left: it is gone, one way or the other."""
+    try:
+        process = start()
+    except OSError as error:
+        link.lose(f"its process cannot be started: {error}")
+        yield
+        return
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(link.receive)
@@ -292,9 +294,6 @@ def worker_command(spec: WorkerSpec, generation: int, endpoint: str) -> list[str
         *("--parent", str(os.getpid())),
     ]
     if spec.settings.pretend:
-        command += [
-            "--pretend",
-            *("--step-seconds", str(spec.settings.pretend_step_seconds)),
-            *("--step-row-seconds", str(spec.settings.pretend_row_seconds)),
-        ]
+        step, row = spec.settings.pretend_step_seconds, spec.settings.pretend_row_seconds
+        command += ["--pretend", "--step-seconds", str(step), "--step-row-seconds", str(row)]
     return command

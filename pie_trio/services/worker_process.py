@@ -12,12 +12,24 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import trio
 
 EPITAPH_BYTES = 4096  # of what it wrote last
 EXITING = 0x4  # PF_EXITING of the kernel, in the seventh field after the name (proc(5))
+
+
+class ProcessLike(Protocol):
+    """What a link needs of its worker's process."""
+
+    @property
+    def pid(self) -> int: ...
+    async def wait(self) -> None: ...
+    def is_dying(self) -> bool: ...
+    def kill(self) -> None: ...
+    def epitaph(self) -> str: ...
+    def close(self) -> None: ...
 
 
 class WorkerProcess:

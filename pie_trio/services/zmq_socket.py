@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class TrioSocket:
-    """See `open_socket`."""
+    """One ZeroMQ socket; see `open_socket`."""
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self._socket = socket
@@ -96,6 +96,13 @@ async def open_router(
     except BaseException:
         socket.close(linger=0)
         raise
+    async with open_socket(socket) as wrapped:
+        yield wrapped
+
+
+@asynccontextmanager
+async def open_socket(socket: zmq.Socket[bytes]) -> AsyncIterator[TrioSocket]:
+    """Owns the socket from now on: it is closed with the block."""
     wrapped = TrioSocket(socket)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wrapped.pump)
