@@ -146,8 +146,8 @@ class PretendExecutor:
         room = min(self.facts.distribution_max, PRINTABLE_COUNT)
         count = min(output.top_k or room, room)
         ids = [PRINTABLE_FIRST + (checksum + i) % PRINTABLE_COUNT for i in range(count)]
-        weights = np.power(2 / 3, np.arange(count))
-        probabilities: list[float] = (weights / weights.sum()).tolist()
+        weights = np.power(2 / 3, np.arange(PRINTABLE_COUNT))
+        probabilities: list[float] = (weights[:count] / weights.sum()).tolist()
         return ids, probabilities
 
 

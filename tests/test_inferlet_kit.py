@@ -17,6 +17,7 @@ Sampler = kit("sampler").Sampler
 TextStream = kit("text").TextStream
 Chat = kit("chat").Chat
 Generation = kit("generation").Generation
+Visibility = kit("visibility").Visibility
 stop = kit("stop")
 
 FLAGS = st.lists(st.booleans(), max_size=40)
@@ -201,14 +202,14 @@ def test_a_template_that_rewrites_the_past_is_refused() -> None:
 
 
 class Script:
-    """Tokens to be written, and how the generation ended."""
+    """Tokens to be written, some at a time, and how the generation ended."""
 
-    def __init__(self, tokens: Sequence[int]) -> None:
-        self._tokens = iter(tokens)
+    def __init__(self, tokens: Sequence[int], at_a_time: int = 1) -> None:
+        self._steps = iter([tokens[n : n + at_a_time] for n in range(0, len(tokens), at_a_time)])
         self.ended: tuple[int, str] | None = None
 
-    async def step(self) -> int:
-        return next(self._tokens)
+    async def step(self) -> Sequence[int]:
+        return next(self._steps)
 
     def end(self, hidden: int, text: str) -> None:
         self.ended = hidden, text
@@ -237,3 +238,52 @@ def test_a_limit_in_the_middle_of_a_character_shows_what_there_is() -> None:
     script = Script("aü".encode())
     assert pieces_of(script, stop.max_tokens(2)) == ["a", "\ufffd"]
     assert script.ended == (0, "a\ufffd")
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2, 3, 5, 20])
+def test_several_tokens_at_a_time_are_the_same_text(at_a_time: int) -> None:
+    script = Script(b"one##two###and more", at_a_time)
+    assert "".join(pieces_of(script, stop.ends_with(b"###"))) == "one##two"
+    unused = -(-len(b"one##two###") // at_a_time) * at_a_time - len(b"one##two")
+    assert script.ended == (min(unused, len(b"###and more")), "one##two")
+
+
+# --- visibility
+
+
+def test_nothing_hidden_needs_no_mask() -> None:
+    seen = Visibility()
+    seen.hide(1, 3)
+    seen.hide(1, 3, is_hidden=False)
+    assert seen.rows(0, 9) is None
+
+
+def test_a_hidden_token_is_hidden_from_later_ones_and_never_from_itself() -> None:
+    seen = Visibility()
+    seen.hide(1, 3)
+    rows = seen.rows(2, 5)
+    assert [row.to_masked() for row in rows] == [
+        [False, True, False],
+        [False, True, True, False],
+        [False, True, True, False, False],
+    ]
+
+
+def test_a_row_of_its_own_counts_for_its_token_only() -> None:
+    seen = Visibility()
+    seen.give_row(3, Brle([0, 2, 1]))
+    assert [row.to_masked() for row in seen.rows(3, 5)] == [[True, True, False, False], [False] * 5]
+
+
+@given(FLAGS, st.data())
+def test_what_is_removed_takes_its_hiding_along(flags: list[bool], data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(flags)))
+    end = data.draw(st.integers(start, len(flags) + 3))
+    seen = Visibility(Brle.from_masked(flags))
+    seen.remove(start, end)
+    assert seen.mask.to_masked() == flags[:start] + flags[end:]
+
+
+@given(FLAGS, st.integers(0, 50))
+def test_a_cut_mask_is_the_same_up_to_the_cut(flags: list[bool], length: int) -> None:
+    assert Brle.from_masked(flags).resize(length).to_masked() == (flags + [False] * 50)[:length]

@@ -13,8 +13,9 @@ Everything waits with `await`; run several contexts at once with `asyncio.gather
 
 from inferlet import kvs
 from inferlet.arguments import ArgumentParser
+from inferlet.beam import Beam
 from inferlet.brle import Brle, causal_mask
-from inferlet.context import Context
+from inferlet.context import Context, Drafter
 from inferlet.forward import Distribution, ForwardPass, PassResult
 from inferlet.generation import Generation
 from inferlet.messaging import Subscription, broadcast, receive, send, subscribe
@@ -27,9 +28,11 @@ from inferlet.text import TextStream
 
 __all__ = [
     "ArgumentParser",
+    "Beam",
     "Brle",
     "Context",
     "Distribution",
+    "Drafter",
     "ForwardPass",
     "Generation",
     "KvPage",

@@ -7,6 +7,7 @@ rendered again and only what is new is added. A template that rewrites the past 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 
 class Chat:
@@ -17,10 +18,16 @@ class Chat:
         self.held = ""
         self.is_complete = True  # everything said is in the context
 
+    @classmethod
+    def from_messages(cls, messages: Sequence[dict[str, str]], held: str) -> Chat:
+        """A conversation that the context holds already."""
+        chat = cls()
+        chat.messages, chat.held = list(messages), held
+        return chat
+
     def copy(self) -> Chat:
-        twin = Chat()
-        twin.messages = list(self.messages)
-        twin.held, twin.is_complete = self.held, self.is_complete
+        twin = Chat.from_messages(self.messages, self.held)
+        twin.is_complete = self.is_complete
         return twin
 
     def say(self, role: str, content: str) -> None:

@@ -2,17 +2,19 @@
 
 Its tokens are either *held* (computed into pages) or *pending* (read by the next pass). The last
 token always stays pending, because the pass that reads it is the one that says what comes next.
-A page that two contexts share is full and is never written again: `fork` and `truncate` compute the
-tokens of a partial page anew. Dropping a context gives its pages back. Cancelled: a pass that was
-under way counts as not run, so the context can go on from where it was.
+A page that two contexts share is full and is never written again: `fork` computes the tokens of a
+partial page anew. Dropping a context gives its pages back. Cancelled: a pass that was under way
+counts as not run, so the context can go on from where it was.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from inferlet import beam, saved
+from inferlet.beam import Beam
+from inferlet.brle import Brle
 from inferlet.chat import Chat
 from inferlet.forward import Distribution, ForwardPass, PassResult
 from inferlet.generation import Generation
@@ -20,20 +22,28 @@ from inferlet.model import Model
 from inferlet.queue import KvPage
 from inferlet.sampler import Sampler
 from inferlet.stop import StopCondition, any_of, max_tokens, stop_tokens
+from inferlet.visibility import Visibility
 
 GREEDY = Sampler.greedy()
+# Guesses what comes after these tokens; a wrong guess costs a row of a pass and changes nothing.
+Drafter = Callable[[Sequence[int]], Sequence[int]]
 
 
 class Context:
-    """One conversation or branch of one. It runs one pass at a time; `fork` it to run two."""
+    """One conversation or branch of one. It runs one pass at a time; `fork` it to run two.
+
+    Read `tokens` and the rest freely; change them through the methods, which keep them in step.
+    """
 
     def __init__(self, model: Model) -> None:
         self.model = model
         self.queue = model.create_queue()
         self.tokens: list[int] = []
-        self._tokens_held = 0
-        self._pages: list[KvPage] = []
-        self._chat = Chat()
+        self.positions: list[int] = []
+        self.tokens_held = 0
+        self.pages: list[KvPage] = []
+        self.visibility = Visibility()
+        self.chat = Chat()
         self._is_running = False
 
     # What the model is to read next
@@ -42,81 +52,113 @@ class Context:
         """Adds text as it stands."""
         self.fill_tokens(self.model.tokenizer.encode(text))
 
-    def fill_tokens(self, tokens: Sequence[int]) -> None:
+    def fill_tokens(
+        self,
+        tokens: Sequence[int],
+        positions: Sequence[int] | None = None,
+        rows: Sequence[Brle] | None = None,
+    ) -> None:
+        """Adds tokens: where they are thought to stand, by default after the last one, and which
+        tokens before itself each one sees, by default all that are not hidden."""
+        if positions is None:
+            start = self.positions[-1] + 1 if self.positions else 0
+            positions = range(start, start + len(tokens))
+        if len(positions) != len(tokens) or (rows is not None and len(rows) != len(tokens)):
+            raise ValueError("positions and rows are given for every token or not at all")
+        for offset, row in enumerate(rows or ()):
+            self.visibility.give_row(len(self.tokens) + offset, row)
         self.tokens.extend(tokens)
+        self.positions.extend(positions)
 
     def fill_system(self, content: str) -> None:
         """Adds a system message, in the form of the model's chat template."""
-        self._chat.say("system", content)
+        self.chat.say("system", content)
 
     def fill_user(self, content: str) -> None:
         """Adds a user's message and opens the model's turn."""
-        self._chat.say("user", content)
+        self.chat.say("user", content)
 
     def fill_assistant(self, content: str) -> None:
         """Adds a message as if the model had written it."""
-        self._chat.say("assistant", content)
+        self.chat.say("assistant", content)
+
+    # What it may still see of what it has read
+
+    def mask_tokens(self, start: int, stop: int, is_hidden: bool = True) -> None:
+        """Hides `tokens[start:stop]` from all that are still to be read, or shows them again."""
+        if not 0 <= start <= stop <= len(self.tokens):
+            raise IndexError(f"tokens {start}..{stop} of {len(self.tokens)}")
+        self.visibility.hide(start, stop, is_hidden)
+
+    def drop_masked_pages(self) -> int:
+        """Gives back the full pages that nobody may see any more; returns how many.
+
+        Their tokens leave the context, and the others keep their positions.
+        """
+        size = self.model.page_size
+        dropped = 0
+        for page in reversed(range(self.tokens_held // size)):
+            start, stop = page * size, (page + 1) * size
+            if self.visibility.is_all_hidden(start, stop):
+                del self.pages[page], self.tokens[start:stop], self.positions[start:stop]
+                self.visibility.remove(start, stop)
+                self.tokens_held -= size
+                dropped += 1
+        return dropped
 
     # Branching
 
     def fork(self) -> Context:
         """A twin on a queue of its own. Full pages are shared, a partial one is computed anew."""
         twin = Context(self.model)
-        pages_full = self._tokens_held // self.model.page_size
-        twin.tokens = list(self.tokens)
-        twin._pages = self._pages[:pages_full]
-        twin._tokens_held = pages_full * self.model.page_size
-        twin._chat = self._chat.copy()
+        pages_full = self.tokens_held // self.model.page_size
+        for page in self.pages[:pages_full]:
+            page.is_shared = True
+        twin.pages = self.pages[:pages_full]
+        twin.tokens_held = pages_full * self.model.page_size
+        twin.tokens, twin.positions = list(self.tokens), list(self.positions)
+        twin.visibility, twin.chat = self.visibility.copy(), self.chat.copy()
         return twin
 
     def truncate(self, length: int) -> None:
-        """Forgets the tokens from `length` on."""
-        del self.tokens[length:]
-        if length < self._tokens_held:
-            pages_full = length // self.model.page_size
-            del self._pages[pages_full:]
-            self._tokens_held = pages_full * self.model.page_size
+        """Forgets the tokens from `length` on; the last one left is read again."""
+        del self.tokens[length:], self.positions[length:]
+        self.visibility.truncate(length)
+        held = max(len(self.tokens) - 1, 0)
+        if held < self.tokens_held:
+            size = self.model.page_size
+            is_kept = held % size and not self.pages[held // size].is_shared
+            pages = -(-held // size) if is_kept else held // size
+            del self.pages[pages:]
+            self.tokens_held = min(held, pages * size)
 
-    # Prefixes that outlive the program
+    # Contexts that outlive the program
 
     async def export_prefix(self, label: str) -> int:
         """Shares the full pages of what is filled so far; returns how many tokens they hold."""
         await self.flush()
-        pages_full = self._tokens_held // self.model.page_size
-        name = self._prefix_name(label, pages_full)
-        if pages_full and name not in self.queue.exports():
-            self.queue.export_pages(self._pages[:pages_full], name)
-            await self.queue.synchronize()
-        return pages_full * self.model.page_size
+        return await saved.export_prefix(self, label)
 
     async def import_prefix(self, label: str) -> int:
         """Takes what is filled so far from an export, if there is one; returns how many tokens."""
         await self._render_chat()
-        if self._tokens_held:
-            raise RuntimeError("a prefix is imported before anything is computed")
-        pages_full = max(len(self.tokens) - 1, 0) // self.model.page_size
-        name = self._prefix_name(label, pages_full)
-        if self.queue.exports().get(name) != pages_full:
-            return 0
-        self._pages = self.queue.import_pages(name)
-        self._tokens_held = pages_full * self.model.page_size
-        return self._tokens_held
+        return saved.import_prefix(self, label)
 
     async def release_prefix(self, label: str) -> bool:
         """Forgets the export that `import_prefix` would take; says whether there was one."""
         await self._render_chat()
-        name = self._prefix_name(label, max(len(self.tokens) - 1, 0) // self.model.page_size)
-        if name not in self.queue.exports():
-            return False
-        self.queue.release_export(name)
-        await self.queue.synchronize()
-        return True
+        return await saved.release_prefix(self, label)
 
-    def _prefix_name(self, label: str, pages: int) -> str:
-        """The name says what the pages hold, so that nobody imports other tokens than his own."""
-        tokens = self.tokens[: pages * self.model.page_size]
-        digest = hashlib.blake2b(repr(tokens).encode(), digest_size=16).hexdigest()
-        return f"{label}-{digest}"
+    async def save(self, name: str) -> None:
+        """Keeps this context under a name, in place of what was there; `open` gives it back."""
+        await self.flush()
+        await saved.save(self, name)
+
+    @classmethod
+    async def open(cls, model: Model, name: str) -> Context | None:
+        """What was saved under that name. Pages that are gone meanwhile are computed anew."""
+        context = cls(model)
+        return context if await saved.open_into(context, name) else None
 
     # Running the model
 
@@ -124,17 +166,36 @@ class Context:
         """Computes all pending tokens but the last."""
         await self._render_chat()
         end = len(self.tokens) - 1
-        if end > self._tokens_held:
+        if end > self.tokens_held:
             await self._run(end, lambda forward_pass, last: None)
 
     async def decode_step(self, sampler: Sampler = GREEDY) -> int:
         """Reads all pending tokens; the token that comes next is added and returned."""
+        return (await self.verify((), sampler))[0]
+
+    async def verify(self, guesses: Sequence[int], sampler: Sampler = GREEDY) -> list[int]:
+        """Reads all pending tokens and guesses of what comes next, in one pass.
+
+        Adds and returns the guesses that `sampler` agrees with, and then one token of its own: the
+        same tokens as by so many calls of `decode_step`.
+        """
         await self._render_chat()
-        result = await self._run(
-            len(self.tokens), lambda forward_pass, last: forward_pass.output_tokens([last], sampler)
-        )
-        self.tokens.append(result.tokens[0])
-        return result.tokens[0]
+        before = len(self.tokens)
+        self.fill_tokens(guesses)
+        agreed = -1
+        try:
+            result = await self._run(
+                len(self.tokens),
+                lambda forward_pass, last: forward_pass.output_tokens(
+                    range(last - len(guesses), last + 1), sampler
+                ),
+            )
+            pairs = zip(guesses, result.tokens, strict=False)
+            agreed = next((place for place, (a, b) in enumerate(pairs) if a != b), len(guesses))
+        finally:
+            self.truncate(before + max(agreed, 0))
+        self.fill_tokens(result.tokens[agreed : agreed + 1])
+        return result.tokens[: agreed + 1]
 
     async def decode_step_dist(
         self, temperature: float = 1.0, top_k: int | None = None
@@ -154,47 +215,63 @@ class Context:
         tokens_max: int = 256,
         sampler: Sampler = GREEDY,
         stop: StopCondition | None = None,
+        drafter: Drafter | None = None,
     ) -> Generation:
         """Text until `stop` (by default, the model's stop tokens) or so many tokens."""
-        if stop is None:
-            stop = stop_tokens(self.model.stop_tokens())
+
+        async def step() -> list[int]:
+            return await self.verify(drafter(self.tokens) if drafter else (), sampler)
+
         return Generation(
-            step=lambda: self.decode_step(sampler),
-            stop=any_of(stop, max_tokens(tokens_max)),
+            step=step,
+            stop=any_of(stop or self._own_stop(), max_tokens(tokens_max)),
             detokenize=self.model.tokenizer.decode,
             on_end=self._end_generation,
         )
 
+    async def beam_search(
+        self, width: int, tokens_max: int = 256, stop: StopCondition | None = None
+    ) -> Beam:
+        """The likeliest continuation among the `width` best at every step, in a fork of its own."""
+        until = any_of(stop or self._own_stop(), max_tokens(tokens_max))
+        return await beam.search(self, width, until)
+
+    def _own_stop(self) -> StopCondition:
+        return stop_tokens(self.model.stop_tokens())
+
     def _end_generation(self, hidden: int, text: str) -> None:
         self.truncate(len(self.tokens) - hidden)
-        self._chat.hear(text)
+        self.chat.hear(text)
 
     async def _render_chat(self) -> None:
-        if self._chat.is_complete:
+        if self.chat.is_complete:
             return
-        rendered = await self.queue.query(f"render-chat {self._chat.request()}")
+        rendered = await self.queue.query(f"render-chat {self.chat.request()}")
         if rendered.startswith("error: "):
             raise ValueError(rendered.removeprefix("error: "))
-        self.fill(self._chat.take_new(rendered))
+        self.fill(self.chat.take_new(rendered))
 
     async def _run(self, end: int, ask: Callable[[ForwardPass, int], None]) -> PassResult:
         """One pass over the pending tokens before `end`; `ask` says what to ask of the last."""
         with self._only_one_pass():
-            start = self._tokens_held
+            start = self.tokens_held
             if end <= start:
                 raise RuntimeError("nothing is pending: fill the context first")
             page_size = self.model.page_size
             pages_needed = -(-end // page_size)
-            if pages_needed > len(self._pages):
-                self._pages += self.queue.allocate_pages(pages_needed - len(self._pages))
+            if pages_needed > len(self.pages):
+                self.pages += self.queue.allocate_pages(pages_needed - len(self.pages))
             forward_pass = self.queue.forward_pass()
-            forward_pass.kv_cache(self._pages[:pages_needed], (end - 1) % page_size + 1)
-            forward_pass.input_tokens(self.tokens[start:end], range(start, end))
+            forward_pass.kv_cache(self.pages[:pages_needed], (end - 1) % page_size + 1)
+            forward_pass.input_tokens(self.tokens[start:end], self.positions[start:end])
+            rows = self.visibility.rows(start, end)
+            if rows is not None:
+                forward_pass.attention_mask(rows)
             ask(forward_pass, end - start - 1)
             result = await forward_pass.execute()
             if not result.tokens and not result.distributions:
                 await self.queue.synchronize()
-            self._tokens_held = end
+            self.tokens_held = end
             return result
 
     @contextmanager

@@ -6,8 +6,9 @@ run, its answer falls into an empty slot.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING
 
 from wit_world.imports import forward
@@ -28,6 +29,14 @@ class Distribution:
     ids: list[int]
     probabilities: list[float]
 
+    def probability(self, token: int) -> float:
+        """Of this token; nought if it is not among the likeliest."""
+        return self.probabilities[self.ids.index(token)] if token in self.ids else 0.0
+
+    def draw(self, chance: Random) -> int:
+        """One of the tokens, each as often as it is likely."""
+        return chance.choices(self.ids, self.probabilities)[0]
+
 
 @dataclass(frozen=True)
 class PassResult:
@@ -45,6 +54,7 @@ class ForwardPass:
         self._pages: list[KvPage] = []
         self._wants_tokens = False
         self._wants_distributions = False
+        self._choose: Callable[[Distribution], int] | None = None
 
     def kv_cache(self, pages: Sequence[KvPage], last_page_length: int) -> None:
         """The pages of the whole context; the last one holds so many tokens after this pass."""
@@ -68,6 +78,10 @@ class ForwardPass:
 
     def output_tokens(self, rows: Sequence[int], sampler: Sampler) -> None:
         """Asks for a token after each of these rows."""
+        if sampler.choose is not None:
+            self.output_distributions(rows, sampler.temperature, sampler.top_k)
+            self._choose = sampler.choose
+            return
         self._wants_tokens = True
         raw, indices, heat = self._raw, list(rows), sampler.temperature
         if sampler.min_p is not None:
@@ -91,4 +105,6 @@ class ForwardPass:
         pairs = pending.get_distributions() if self._wants_distributions else []
         distributions = [Distribution(list(ids), list(shares)) for ids, shares in pairs or []]
         self._pages = []
+        if self._choose is not None:
+            return PassResult([self._choose(each) for each in distributions], distributions)
         return PassResult(list(tokens or []), distributions)

@@ -18,7 +18,7 @@ class Generation:
 
     def __init__(
         self,
-        step: Callable[[], Awaitable[int]],
+        step: Callable[[], Awaitable[Sequence[int]]],
         stop: StopCondition,
         detokenize: Callable[[Sequence[int]], str],
         on_end: Callable[[int, str], None],
@@ -42,18 +42,26 @@ class Generation:
     async def __aiter__(self) -> AsyncIterator[str]:
         held_back = max(self._stop.hidden_tokens_max - 1, 0)
         fed = 0
-        hidden: int | None = None
-        while hidden is None:
-            self.tokens.append(await self._step())
-            hidden = self._stop.ask(self.tokens)
-            end = len(self.tokens) - (held_back if hidden is None else hidden)
+        unused: int | None = None
+        while unused is None:
+            unused = self._take(await self._step())
+            end = len(self.tokens) - (held_back if unused is None else 0)
             for token in self.tokens[fed:end]:
                 fed += 1
                 piece = self._stream.feed(token)
                 if piece:
                     yield piece
-        del self.tokens[len(self.tokens) - hidden :]
         last_piece = self._stream.finish()
-        self._on_end(hidden, self.text)
+        self._on_end(unused, self.text)
         if last_piece:
             yield last_piece
+
+    def _take(self, new: Sequence[int]) -> int | None:
+        """Adds what is text; at the end, says how many of the newest tokens are not."""
+        for place, token in enumerate(new):
+            self.tokens.append(token)
+            hidden = self._stop.ask(self.tokens)
+            if hidden is not None:
+                del self.tokens[len(self.tokens) - hidden :]
+                return hidden + len(new) - place - 1
+        return None

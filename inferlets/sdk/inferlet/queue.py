@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Any
 
 from wit_world.imports import inferlet_core_common as common
 
@@ -27,13 +26,17 @@ class Priority(enum.Enum):
 
 
 class KvPage:
-    """One page of the KV cache; hold it as long as it is needed, drop it to give it back."""
+    """One page of the KV cache; hold it as long as it is needed, drop it to give it back.
 
-    __slots__ = ("_queue", "handle")
+    `is_shared` says that somebody else may read it, so that it must not be written again.
+    """
 
-    def __init__(self, queue: common.Queue, handle: int) -> None:
+    __slots__ = ("_queue", "handle", "is_shared")
+
+    def __init__(self, queue: common.Queue, handle: int, is_shared: bool = False) -> None:
         self._queue = queue
         self.handle = handle
+        self.is_shared = is_shared
 
     def __del__(self) -> None:
         common.deallocate_resources(self._queue, KV_PAGE, [self.handle])
@@ -68,15 +71,19 @@ class Queue:
 
     def allocate_pages(self, count: int) -> list[KvPage]:
         """Fresh pages; waits inside the host while there are none."""
-        return self._own(common.allocate_resources(self._raw, KV_PAGE, count))
+        handles = common.allocate_resources(self._raw, KV_PAGE, count)
+        return [KvPage(self._raw, handle) for handle in handles]
 
     def export_pages(self, pages: Sequence[KvPage], name: str) -> None:
         """Puts pages under a name for later programs; they are read-only from now on."""
+        for page in pages:
+            page.is_shared = True
         common.export_resources(self._raw, KV_PAGE, [page.handle for page in pages], name)
 
     def import_pages(self, name: str) -> list[KvPage]:
         """The pages under a name, shared and read-only."""
-        return self._own(common.import_resources(self._raw, KV_PAGE, name))
+        handles = common.import_resources(self._raw, KV_PAGE, name)
+        return [KvPage(self._raw, handle, is_shared=True) for handle in handles]
 
     def exports(self) -> dict[str, int]:
         """The names that can be imported, and how many pages each holds."""
@@ -85,6 +92,3 @@ class Queue:
     def release_export(self, name: str) -> None:
         """Forgets a name; those who imported it keep its pages."""
         common.release_exported_resources(self._raw, KV_PAGE, name)
-
-    def _own(self, handles: Sequence[Any]) -> list[KvPage]:
-        return [KvPage(self._raw, handle) for handle in handles]

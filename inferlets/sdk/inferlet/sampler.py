@@ -6,7 +6,12 @@ there, so the same seed gives the same text.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inferlet.forward import Distribution
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,7 @@ class Sampler:
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    choose: Callable[[Distribution], int] | None = None
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:
@@ -52,3 +58,13 @@ class Sampler:
     @classmethod
     def for_top_k_top_p(cls, temperature: float, k: int, p: float) -> Sampler:
         return cls(temperature, top_k=k, top_p=p)
+
+    @classmethod
+    def custom(
+        cls,
+        choose: Callable[[Distribution], int],
+        temperature: float = 1.0,
+        top_k: int | None = None,
+    ) -> Sampler:
+        """`choose` picks from the distribution of the likeliest tokens, here in the program."""
+        return cls(temperature, top_k=top_k, choose=choose)

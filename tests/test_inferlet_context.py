@@ -1,0 +1,247 @@
+"""What contexts do beyond reading and writing: guesses, hiding, dropping, keeping, beams.
+
+On a whole engine with a pretend worker: its tokens are a checksum of what a pass reads through its
+pages, so text that is the same twice was computed from the same tokens in the same places.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from tests.test_inferlet_pretend import error_of, value_of, write
+from tests.world import open_world
+
+FILLED = """
+def filled(tokens):
+    context = Context(get_model())
+    context.fill_tokens(tokens)
+    return context
+
+async def steps(context, count):
+    return [await context.decode_step() for _ in range(count)]
+
+"""
+
+
+@pytest.mark.parametrize("kept", [32, 35, 47, 48, 50])
+async def test_a_context_cut_anywhere_goes_on_as_if_the_rest_had_never_been(
+    kept: int, tmp_path: Path
+) -> None:
+    body = f"""{FILLED}
+cut, other = filled(range(60, 110)), filled(range(60, 60 + {kept}))
+held = cut.pages
+await cut.flush()
+cut.truncate({kept})
+kept = cut.tokens_held
+return [await steps(cut, 20), await steps(other, 20), kept]
+"""
+    cut, other, held = await value_of(tmp_path, body)
+    assert cut == other
+    assert held == kept - 1, "a page of its own is cut, not computed anew"
+
+
+async def test_a_page_that_a_fork_shares_is_not_written_again(tmp_path: Path) -> None:
+    body = f"""{FILLED}
+trunk = filled(range(60, 110))
+await trunk.flush()
+branch = trunk.fork()
+trunk.truncate(40)
+trunk.fill_tokens([7] * 12)
+return [await steps(trunk, 4), await steps(branch, 4), await steps(filled(range(60, 110)), 4)]
+"""
+    trunk, branch, alone = await value_of(tmp_path, body)
+    assert branch == alone
+    assert trunk != alone
+
+
+@pytest.mark.parametrize("right", [0, 1, 3, 5])
+async def test_guesses_change_no_token(right: int, tmp_path: Path) -> None:
+    """The first `right` guesses are what the model says, the others are not."""
+    body = f"""{FILLED}
+truth = await steps(filled(range(60, 100)), 12)
+guessing = filled(range(60, 100))
+guesses = truth[:{right}] + [token + 1 for token in truth[{right}:5]]
+first = await guessing.verify(guesses)
+return [truth, first, await steps(guessing, 12 - len(first))]
+"""
+    truth, first, rest = await value_of(tmp_path, body)
+    assert first + rest == truth
+    assert len(first) == right + 1
+
+
+async def test_a_drafter_changes_no_text(tmp_path: Path) -> None:
+    body = f"""{FILLED}
+plain = filled(range(60, 100)).generate(24)
+await plain.collect()
+right = iter(plain.tokens)
+asked = []
+
+def draft(tokens):
+    asked.append(len(tokens))
+    written = len(tokens) - 40
+    return plain.tokens[written : written + 2] + [1]
+
+drafted = filled(range(60, 100))
+text = await drafted.generate(24, drafter=draft).collect()
+return [plain.text, text, len(asked), drafted.tokens[40:], plain.tokens]
+"""
+    plain, drafted, asked, kept, tokens = await value_of(tmp_path, body)
+    assert plain == drafted
+    assert asked == 8, "each pass brings two guesses and one token more"
+    assert kept == tokens, "what was written beyond the limit is forgotten"
+
+
+async def test_a_custom_sampler_chooses_here(tmp_path: Path) -> None:
+    body = f"""{FILLED}
+likeliest = Sampler.custom(lambda distribution: distribution.ids[0])
+second = Sampler.custom(lambda distribution: distribution.ids[1], top_k=2)
+context, other = filled(range(60, 100)), filled(range(60, 100))
+shown = await other.decode_step_dist(top_k=2)
+return [await context.decode_step(second), shown.ids, shown.probability(shown.ids[1])]
+"""
+    chosen, ids, probability = await value_of(tmp_path, body)
+    assert chosen == ids[1]
+    assert 0 < probability < 1
+
+
+async def test_a_hidden_token_no_longer_counts(tmp_path: Path) -> None:
+    body = f"""{FILLED}
+def hiding(token):
+    context = filled(list(range(60, 70)) + [token] + list(range(70, 90)))
+    context.mask_tokens(10, 11)
+    return context
+
+seen = filled(list(range(60, 70)) + [33] + list(range(70, 90)))
+return [await steps(each, 6) for each in (hiding(33), hiding(44), seen)]
+"""
+    one, other, seen = await value_of(tmp_path, body)
+    assert one == other
+    assert one != seen
+
+
+async def test_dropping_hidden_pages_gives_them_back_and_changes_no_token(tmp_path: Path) -> None:
+    body = f"""{FILLED}
+async def hiding(drop):
+    context = filled(range(60, 160))
+    await context.flush()
+    context.mask_tokens(10, 70)
+    dropped = context.drop_masked_pages() if drop else 0
+    return dropped, len(context.pages), await steps(context, 20), context.positions[-1]
+
+return [await hiding(True), await hiding(False)]
+"""
+    dropping, keeping = await value_of(tmp_path, body)
+    assert dropping[0] == 3
+    assert dropping[1] == keeping[1] - 3
+    assert dropping[2:] == keeping[2:]
+
+
+async def test_a_token_with_a_row_of_its_own_sees_that_row(tmp_path: Path) -> None:
+    body = f"""{FILLED}
+async def last_sees(token):
+    context = filled([65, token, 67, 68])
+    context.fill_tokens([69], rows=[Brle([1, 1, 2])])
+    return await context.decode_step()
+
+plain = await filled([65, 99, 67, 68, 69]).decode_step()
+return [await last_sees(98), await last_sees(99), plain]
+"""
+    one, other, plain = await value_of(tmp_path, body)
+    assert one == other
+    assert other != plain
+
+
+@pytest.mark.parametrize("call", ["mask_tokens(3, 99)", "fill_tokens([1], positions=[1, 2])"])
+async def test_a_call_that_makes_no_sense_is_refused(call: str, tmp_path: Path) -> None:
+    assert "Error" in await error_of(tmp_path, f"{FILLED}\nfilled([1, 2, 3, 4]).{call}")
+
+
+async def test_a_saved_context_goes_on_in_another_program(tmp_path: Path) -> None:
+    save = f"""{FILLED}
+context = filled(range(60, 160))
+await context.flush()
+context.mask_tokens(5, 40)
+context.drop_masked_pages()
+context.fill_tokens([50, 51])
+await context.save("notes")
+return await steps(context, 8)
+"""
+    read = """
+context = await Context.open(get_model(), "notes")
+held = context.tokens_held
+return [held, [await context.decode_step() for _ in range(8)]]
+"""
+    async with open_world(tmp_path / "home") as world:
+        (tmp_path / "one").mkdir()
+        (tmp_path / "two").mkdir()
+        saved = await world.run(write(tmp_path / "one", save))
+        first = await world.run(write(tmp_path / "two", read))
+        again = await world.run(write(tmp_path / "two", read))
+    assert saved.error is None, saved.error
+    assert first.value == f"[80, {saved.value}]"
+    assert again.value == first.value, "what one program writes behind it is not the other's"
+
+
+async def test_what_was_never_saved_is_not_found(tmp_path: Path) -> None:
+    assert await value_of(tmp_path, 'return await Context.open(get_model(), "no") is None')
+
+
+async def test_a_beam_of_one_is_greedy(tmp_path: Path) -> None:
+    body = f"""{FILLED}
+greedy = await steps(filled(range(60, 100)), 10)
+best = await filled(range(60, 100)).beam_search(1, 10, stop=max_tokens(10))
+return [greedy, best.tokens]
+"""
+    greedy, best = await value_of(tmp_path, body)
+    assert greedy == best
+
+
+async def test_the_score_of_a_beam_is_that_of_its_tokens(tmp_path: Path) -> None:
+    """The likeliest way is never lost, and the context that was searched from stays as it is."""
+    body = f"""{FILLED}
+async def rescored(tokens):
+    context, shares = filled(range(60, 100)), []
+    for token in tokens:
+        shares.append((await context.decode_step_dist(top_k=8)).probability(token))
+        context.fill_tokens([token])
+    return shares
+
+start = filled(range(60, 100))
+wide = await start.beam_search(4, 6, stop=max_tokens(6))
+narrow = await start.beam_search(1, 6, stop=max_tokens(6))
+return [wide.score, narrow.score, await rescored(wide.tokens), start.tokens == list(range(60, 100))]
+"""
+    wide, narrow, shares, is_untouched = await value_of(tmp_path, body)
+    assert math.isclose(wide, narrow)
+    assert math.isclose(wide, sum(map(math.log, shares)), rel_tol=1e-4)
+    assert is_untouched
+
+
+async def test_a_failing_branch_stops_its_siblings(tmp_path: Path) -> None:
+    body = """
+ended = []
+
+async def branch(fails):
+    context = Context(get_model())
+    context.fill("hello")
+    try:
+        await context.generate(4 if fails else 4000).collect()
+    finally:
+        ended.append(fails)
+    if fails:
+        raise LookupError("nothing found")
+
+try:
+    async with asyncio.TaskGroup() as branches:
+        for fails in (False, True, False):
+            branches.create_task(branch(fails))
+except* LookupError as failures:
+    reason = str(failures.exceptions[0])
+return [reason, sorted(ended)]
+"""
+    reason, ended = await value_of(tmp_path, body)
+    assert reason == "nothing found"
+    assert ended == [False, False, True]
