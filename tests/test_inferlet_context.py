@@ -32,10 +32,9 @@ async def test_a_context_cut_anywhere_goes_on_as_if_the_rest_had_never_been(
 ) -> None:
     body = f"""{FILLED}
 cut, other = filled(range(60, 110)), filled(range(60, 60 + {kept}))
-held = cut.pages
 await cut.flush()
 cut.truncate({kept})
-kept = cut.tokens_held
+kept = cut.sequence.held
 return [await steps(cut, 20), await steps(other, 20), kept]
 """
     cut, other, held = await value_of(tmp_path, body)
@@ -64,7 +63,7 @@ async def test_guesses_change_no_token(right: int, tmp_path: Path) -> None:
 truth = await steps(filled(range(60, 100)), 12)
 guessing = filled(range(60, 100))
 guesses = truth[:{right}] + [token + 1 for token in truth[{right}:5]]
-first = await guessing.verify(guesses)
+first = (await guessing.verify(guesses)).tokens
 return [truth, first, await steps(guessing, 12 - len(first))]
 """
     truth, first, rest = await value_of(tmp_path, body)
@@ -129,7 +128,8 @@ async def hiding(drop):
     await context.flush()
     context.mask_tokens(10, 70)
     dropped = context.drop_masked_pages() if drop else 0
-    return dropped, len(context.pages), await steps(context, 20), context.positions[-1]
+    sequence = context.sequence
+    return dropped, len(sequence.pages), await steps(context, 20), sequence.positions[-1]
 
 return [await hiding(True), await hiding(False)]
 """
@@ -171,7 +171,7 @@ return await steps(context, 8)
 """
     read = """
 context = await Context.open(get_model(), "notes")
-held = context.tokens_held
+held = context.sequence.held
 return [held, [await context.decode_step() for _ in range(8)]]
 """
     async with open_world(tmp_path / "home") as world:
@@ -212,7 +212,8 @@ async def rescored(tokens):
 start = filled(range(60, 100))
 wide = await start.beam_search(4, 6, stop=max_tokens(6))
 narrow = await start.beam_search(1, 6, stop=max_tokens(6))
-return [wide.score, narrow.score, await rescored(wide.tokens), start.tokens == list(range(60, 100))]
+is_untouched = list(start.tokens) == list(range(60, 100))
+return [wide.score, narrow.score, await rescored(wide.tokens), is_untouched]
 """
     wide, narrow, shares, is_untouched = await value_of(tmp_path, body)
     assert math.isclose(wide, narrow)
@@ -245,3 +246,71 @@ return [reason, sorted(ended)]
     reason, ended = await value_of(tmp_path, body)
     assert reason == "nothing found"
     assert ended == [False, False, True]
+
+
+async def test_pages_of_several_contexts_make_one_without_computing_again(tmp_path: Path) -> None:
+    body = f"""{FILLED}
+one, other = filled(range(60, 93)), Context(get_model())
+other.fill_tokens(range(100, 117), positions=range(32, 49))
+await one.flush()
+await other.flush()
+joined, read = Context(get_model()), filled(list(range(60, 92)) + list(range(100, 116)))
+joined.append(one)
+joined.append(other)
+held = joined.sequence.held
+for context in (joined, read):
+    context.fill_tokens([50, 51])
+is_untouched = await steps(one, 1) == await steps(filled(range(60, 93)), 1)
+return [held, await steps(joined, 8), await steps(read, 8), is_untouched]
+"""
+    held, joined, read, is_untouched = await value_of(tmp_path, body)
+    assert held == 48
+    assert joined == read
+    assert is_untouched
+
+
+async def test_pages_do_not_follow_pending_tokens(tmp_path: Path) -> None:
+    body = f"{FILLED}\none = filled(range(60, 93))\nawait one.flush()\none.append(one)"
+    assert "full pages" in await error_of(tmp_path, body)
+
+
+async def test_a_score_is_the_probability_that_was_told(tmp_path: Path) -> None:
+    body = f"""{FILLED}
+import math
+tokens = await steps(filled(range(60, 100)), 6)
+scored, told = filled(range(60, 100)), []
+await scored.flush()
+scores = await scored.score(tokens)
+asked = filled(range(60, 100))
+for token in tokens:
+    told.append(math.log((await asked.decode_step_dist()).probability(token)))
+    asked.fill_tokens([token])
+same_tokens = list(scored.tokens) == list(asked.tokens)
+return [scores, told, same_tokens, await steps(scored, 3) == await steps(asked, 3)]
+"""
+    scores, told, same_tokens, goes_on = await value_of(tmp_path, body)
+    assert scores == pytest.approx(told)
+    assert same_tokens
+    assert goes_on
+
+
+async def test_before_each_step_a_context_may_forget(tmp_path: Path) -> None:
+    """A window over what is read: the same as by hand."""
+    body = f"""{FILLED}
+by_hand, generated = filled(range(60, 160)), filled(range(60, 160))
+
+def forget(context):
+    context.mask_tokens(0, len(context.tokens) - 20)
+    context.drop_masked_pages()
+
+tokens = []
+for _ in range(40):
+    forget(by_hand)
+    tokens.append(await by_hand.decode_step())
+generation = generated.generate(40, stop=max_tokens(40), before_step=lambda: forget(generated))
+await generation.collect()
+return [tokens, generation.tokens, len(generated.sequence.pages)]
+"""
+    by_hand, generated, pages = await value_of(tmp_path, body)
+    assert by_hand == generated
+    assert pages <= 3

@@ -15,7 +15,7 @@ from inferlet import kvs
 from inferlet.arguments import ArgumentParser
 from inferlet.beam import Beam
 from inferlet.brle import Brle, causal_mask
-from inferlet.context import Context, Drafter
+from inferlet.context import Context, Drafter, Verified
 from inferlet.forward import Distribution, ForwardPass, PassResult
 from inferlet.generation import Generation
 from inferlet.messaging import Subscription, broadcast, receive, send, subscribe
@@ -45,6 +45,7 @@ __all__ = [
     "Subscription",
     "TextStream",
     "Tokenizer",
+    "Verified",
     "any_of",
     "broadcast",
     "causal_mask",

@@ -9,8 +9,10 @@ counts as not run, so the context can go on from where it was.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from inferlet import beam, saved
 from inferlet.beam import Beam
@@ -21,30 +23,39 @@ from inferlet.generation import Generation
 from inferlet.model import Model
 from inferlet.queue import KvPage
 from inferlet.sampler import Sampler
+from inferlet.sequence import TokenSequence
 from inferlet.stop import StopCondition, any_of, max_tokens, stop_tokens
-from inferlet.visibility import Visibility
 
 GREEDY = Sampler.greedy()
 # Guesses what comes after these tokens; a wrong guess costs a row of a pass and changes nothing.
 Drafter = Callable[[Sequence[int]], Sequence[int]]
 
 
+@dataclass(frozen=True)
+class Verified:
+    """What a pass over guesses gave: the new tokens, and what it said after wrong guesses."""
+
+    tokens: list[int]
+    rest: list[int]
+
+
 class Context:
     """One conversation or branch of one. It runs one pass at a time; `fork` it to run two.
 
-    Read `tokens` and the rest freely; change them through the methods, which keep them in step.
+    `sequence` has the tokens with their places and pages: read it, change it through the methods.
     """
 
     def __init__(self, model: Model) -> None:
         self.model = model
         self.queue = model.create_queue()
-        self.tokens: list[int] = []
-        self.positions: list[int] = []
-        self.tokens_held = 0
-        self.pages: list[KvPage] = []
-        self.visibility = Visibility()
+        self.sequence = TokenSequence(model.page_size)
         self.chat = Chat()
         self._is_running = False
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """All tokens, held and pending."""
+        return self.sequence.tokens
 
     # What the model is to read next
 
@@ -60,15 +71,7 @@ class Context:
     ) -> None:
         """Adds tokens: where they are thought to stand, by default after the last one, and which
         tokens before itself each one sees, by default all that are not hidden."""
-        if positions is None:
-            start = self.positions[-1] + 1 if self.positions else 0
-            positions = range(start, start + len(tokens))
-        if len(positions) != len(tokens) or (rows is not None and len(rows) != len(tokens)):
-            raise ValueError("positions and rows are given for every token or not at all")
-        for offset, row in enumerate(rows or ()):
-            self.visibility.give_row(len(self.tokens) + offset, row)
-        self.tokens.extend(tokens)
-        self.positions.extend(positions)
+        self.sequence.fill(tokens, positions, rows)
 
     def fill_system(self, content: str) -> None:
         """Adds a system message, in the form of the model's chat template."""
@@ -86,51 +89,34 @@ class Context:
 
     def mask_tokens(self, start: int, stop: int, is_hidden: bool = True) -> None:
         """Hides `tokens[start:stop]` from all that are still to be read, or shows them again."""
-        if not 0 <= start <= stop <= len(self.tokens):
-            raise IndexError(f"tokens {start}..{stop} of {len(self.tokens)}")
-        self.visibility.hide(start, stop, is_hidden)
+        self.sequence.hide(start, stop, is_hidden)
 
     def drop_masked_pages(self) -> int:
         """Gives back the full pages that nobody may see any more; returns how many.
 
         Their tokens leave the context, and the others keep their positions.
         """
-        size = self.model.page_size
-        dropped = 0
-        for page in reversed(range(self.tokens_held // size)):
-            start, stop = page * size, (page + 1) * size
-            if self.visibility.is_all_hidden(start, stop):
-                del self.pages[page], self.tokens[start:stop], self.positions[start:stop]
-                self.visibility.remove(start, stop)
-                self.tokens_held -= size
-                dropped += 1
-        return dropped
+        return self.sequence.drop_hidden_pages()
 
     # Branching
 
     def fork(self) -> Context:
         """A twin on a queue of its own. Full pages are shared, a partial one is computed anew."""
         twin = Context(self.model)
-        pages_full = self.tokens_held // self.model.page_size
-        for page in self.pages[:pages_full]:
-            page.is_shared = True
-        twin.pages = self.pages[:pages_full]
-        twin.tokens_held = pages_full * self.model.page_size
-        twin.tokens, twin.positions = list(self.tokens), list(self.positions)
-        twin.visibility, twin.chat = self.visibility.copy(), self.chat.copy()
+        twin.sequence, twin.chat = self.sequence.twin(), self.chat.copy()
         return twin
+
+    def append(self, other: Context) -> None:
+        """Adds the full pages that another context holds; nothing is computed again.
+
+        The tokens keep the positions, and what they saw, from there. Only whole pages can be
+        followed by others.
+        """
+        self.sequence.append(other.sequence)
 
     def truncate(self, length: int) -> None:
         """Forgets the tokens from `length` on; the last one left is read again."""
-        del self.tokens[length:], self.positions[length:]
-        self.visibility.truncate(length)
-        held = max(len(self.tokens) - 1, 0)
-        if held < self.tokens_held:
-            size = self.model.page_size
-            is_kept = held % size and not self.pages[held // size].is_shared
-            pages = -(-held // size) if is_kept else held // size
-            del self.pages[pages:]
-            self.tokens_held = min(held, pages * size)
+        self.sequence.truncate(length)
 
     # Contexts that outlive the program
 
@@ -166,18 +152,18 @@ class Context:
         """Computes all pending tokens but the last."""
         await self._render_chat()
         end = len(self.tokens) - 1
-        if end > self.tokens_held:
+        if end > self.sequence.held:
             await self._run(end, lambda forward_pass, last: None)
 
     async def decode_step(self, sampler: Sampler = GREEDY) -> int:
         """Reads all pending tokens; the token that comes next is added and returned."""
-        return (await self.verify((), sampler))[0]
+        return (await self.verify((), sampler)).tokens[0]
 
-    async def verify(self, guesses: Sequence[int], sampler: Sampler = GREEDY) -> list[int]:
+    async def verify(self, guesses: Sequence[int], sampler: Sampler = GREEDY) -> Verified:
         """Reads all pending tokens and guesses of what comes next, in one pass.
 
-        Adds and returns the guesses that `sampler` agrees with, and then one token of its own: the
-        same tokens as by so many calls of `decode_step`.
+        Adds the guesses that `sampler` agrees with, and then one token of its own: the same tokens
+        as by so many calls of `decode_step`.
         """
         await self._render_chat()
         before = len(self.tokens)
@@ -195,7 +181,7 @@ class Context:
         finally:
             self.truncate(before + max(agreed, 0))
         self.fill_tokens(result.tokens[agreed : agreed + 1])
-        return result.tokens[: agreed + 1]
+        return Verified(result.tokens[: agreed + 1], result.tokens[agreed + 1 :])
 
     async def decode_step_dist(
         self, temperature: float = 1.0, top_k: int | None = None
@@ -210,17 +196,40 @@ class Context:
         )
         return result.distributions[0]
 
+    async def score(self, tokens: Sequence[int]) -> list[float]:
+        """Adds these tokens; returns ln p of each one. A token that is not among the likeliest
+        counts as the least likely of those."""
+        await self._render_chat()
+        self.fill_tokens(tokens)
+        end = len(self.tokens) - 1
+        result = await self._run(
+            end,
+            lambda forward_pass, last: forward_pass.output_distributions(
+                range(last - len(tokens) + 1, last + 1)
+            ),
+        )
+        shares = zip(tokens, result.distributions, strict=True)
+        return [
+            math.log(each.probability(token) or each.probabilities[-1]) for token, each in shares
+        ]
+
     def generate(
         self,
         tokens_max: int = 256,
         sampler: Sampler = GREEDY,
         stop: StopCondition | None = None,
         drafter: Drafter | None = None,
+        before_step: Callable[[], object] | None = None,
     ) -> Generation:
-        """Text until `stop` (by default, the model's stop tokens) or so many tokens."""
+        """Text until `stop` (by default, the model's stop tokens) or so many tokens.
+
+        `before_step` is called before each pass; there the context may hide and drop.
+        """
 
         async def step() -> list[int]:
-            return await self.verify(drafter(self.tokens) if drafter else (), sampler)
+            if before_step is not None:
+                before_step()
+            return (await self.verify(drafter(self.tokens) if drafter else (), sampler)).tokens
 
         return Generation(
             step=step,
@@ -254,24 +263,24 @@ class Context:
     async def _run(self, end: int, ask: Callable[[ForwardPass, int], None]) -> PassResult:
         """One pass over the pending tokens before `end`; `ask` says what to ask of the last."""
         with self._only_one_pass():
-            start = self.tokens_held
+            sequence, size = self.sequence, self.model.page_size
+            start = sequence.held
             if end <= start:
                 raise RuntimeError("nothing is pending: fill the context first")
-            page_size = self.model.page_size
-            pages_needed = -(-end // page_size)
-            if pages_needed > len(self.pages):
-                self.pages += self.queue.allocate_pages(pages_needed - len(self.pages))
+            pages_needed = -(-end // size)
+            if pages_needed > len(sequence.pages):
+                sequence.pages += self.queue.allocate_pages(pages_needed - len(sequence.pages))
             forward_pass = self.queue.forward_pass()
-            forward_pass.kv_cache(self.pages[:pages_needed], (end - 1) % page_size + 1)
-            forward_pass.input_tokens(self.tokens[start:end], self.positions[start:end])
-            rows = self.visibility.rows(start, end)
+            forward_pass.kv_cache(sequence.pages[:pages_needed], (end - 1) % size + 1)
+            forward_pass.input_tokens(sequence.tokens[start:end], sequence.positions[start:end])
+            rows = sequence.visibility.rows(start, end)
             if rows is not None:
                 forward_pass.attention_mask(rows)
             ask(forward_pass, end - start - 1)
             result = await forward_pass.execute()
             if not result.tokens and not result.distributions:
                 await self.queue.synchronize()
-            self.tokens_held = end
+            sequence.held = end
             return result
 
     @contextmanager

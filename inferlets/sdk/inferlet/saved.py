@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 async def export_prefix(context: Context, label: str) -> int:
-    pages_full = context.tokens_held // context.model.page_size
+    pages_full = context.sequence.held // context.model.page_size
     name = _prefix_name(context, label, pages_full)
     if pages_full and name not in context.queue.exports():
-        context.queue.export_pages(context.pages[:pages_full], name)
+        context.queue.export_pages(context.sequence.pages[:pages_full], name)
         await context.queue.synchronize()
     return pages_full * context.model.page_size
 
 
 def import_prefix(context: Context, label: str) -> int:
-    if context.tokens_held:
+    if context.sequence.held:
         raise RuntimeError("a prefix is imported before anything is computed")
     pages_full = max(len(context.tokens) - 1, 0) // context.model.page_size
     return _take_pages(context, _prefix_name(context, label, pages_full), pages_full)
@@ -42,10 +42,10 @@ async def release_prefix(context: Context, label: str) -> bool:
 
 
 async def save(context: Context, name: str) -> None:
-    pages_full = context.tokens_held // context.model.page_size
+    pages_full = context.sequence.held // context.model.page_size
     await _release(context, _pages_name(name))
     if pages_full:
-        context.queue.export_pages(context.pages[:pages_full], _pages_name(name))
+        context.queue.export_pages(context.sequence.pages[:pages_full], _pages_name(name))
         await context.queue.synchronize()
     kvs.put(_key(context, name), json.dumps(_described(context, pages_full)))
 
@@ -56,7 +56,7 @@ async def open_into(context: Context, name: str) -> bool:
         return False
     found = json.loads(text)
     context.fill_tokens(found["tokens"], found["positions"])
-    context.visibility = Visibility(
+    context.sequence.visibility = Visibility(
         Brle(found["hidden"]), {int(token): Brle(runs) for token, runs in found["rows"].items()}
     )
     context.chat = Chat.from_messages(found["messages"], found["chat_held"])
@@ -65,11 +65,11 @@ async def open_into(context: Context, name: str) -> bool:
 
 
 def _described(context: Context, pages: int) -> dict[str, object]:
-    own = context.visibility.own_rows
+    own = context.sequence.visibility.own_rows
     return {
-        "tokens": context.tokens,
-        "positions": context.positions,
-        "hidden": context.visibility.mask.runs,
+        "tokens": context.sequence.tokens,
+        "positions": context.sequence.positions,
+        "hidden": context.sequence.visibility.mask.runs,
         "rows": {token: row.runs for token, row in own.items()},
         "messages": context.chat.messages,
         "chat_held": context.chat.held,
@@ -81,9 +81,9 @@ def _take_pages(context: Context, name: str, pages: int) -> int:
     """Imports so many pages, if they are there; returns how many tokens they hold."""
     if not pages or context.queue.exports().get(name) != pages:
         return 0
-    context.pages = context.queue.import_pages(name)
-    context.tokens_held = pages * context.model.page_size
-    return context.tokens_held
+    context.sequence.pages = context.queue.import_pages(name)
+    context.sequence.held = pages * context.model.page_size
+    return context.sequence.held
 
 
 async def _release(context: Context, name: str) -> bool:
@@ -97,9 +97,9 @@ async def _release(context: Context, name: str) -> bool:
 def _prefix_name(context: Context, label: str, pages: int) -> str:
     """Names tokens, where they stand and what they saw."""
     end = pages * context.model.page_size
-    rows = context.visibility.rows(0, end)
+    rows = context.sequence.visibility.rows(0, end)
     seen = None if rows is None else [each.runs for each in rows]
-    what = repr((context.tokens[:end], context.positions[:end], seen))
+    what = repr((context.tokens[:end], context.sequence.positions[:end], seen))
     return f"{label}-{hashlib.blake2b(what.encode(), digest_size=16).hexdigest()}"
 
 

@@ -1,0 +1,100 @@
+"""TokenSequence: the tokens of a context, where they stand, what they see, what holds them.
+
+The first `held` tokens are computed into `pages`, slot by slot in their order; the others are
+pending. A full page may be shared; a page that is shared is never written again, so cutting one
+means computing its tokens anew. It runs nothing and waits for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from inferlet.brle import Brle
+from inferlet.visibility import Visibility
+
+if TYPE_CHECKING:
+    from inferlet.queue import KvPage
+
+
+class TokenSequence:
+    """Indexes count the tokens that are left; positions are never given anew."""
+
+    def __init__(self, page_size: int) -> None:
+        self.page_size = page_size
+        self.tokens: list[int] = []
+        self.positions: list[int] = []
+        self.visibility = Visibility()
+        self.pages: list[KvPage] = []
+        self.held = 0
+
+    def fill(
+        self,
+        tokens: Sequence[int],
+        positions: Sequence[int] | None,
+        rows: Sequence[Brle] | None,
+    ) -> None:
+        """By default, positions count on and every token sees all that is not hidden."""
+        if positions is None:
+            start = self.positions[-1] + 1 if self.positions else 0
+            positions = range(start, start + len(tokens))
+        if len(positions) != len(tokens) or (rows is not None and len(rows) != len(tokens)):
+            raise ValueError("positions and rows are given for every token or not at all")
+        for offset, row in enumerate(rows or ()):
+            self.visibility.give_row(len(self.tokens) + offset, row)
+        self.tokens.extend(tokens)
+        self.positions.extend(positions)
+
+    def hide(self, start: int, stop: int, is_hidden: bool) -> None:
+        if not 0 <= start <= stop <= len(self.tokens):
+            raise IndexError(f"tokens {start}..{stop} of {len(self.tokens)}")
+        self.visibility.hide(start, stop, is_hidden)
+
+    def drop_hidden_pages(self) -> int:
+        """Lets go of the full pages that nobody may see any more; says how many."""
+        size = self.page_size
+        dropped = 0
+        for page in reversed(range(self.held // size)):
+            start, stop = page * size, (page + 1) * size
+            if self.visibility.is_all_hidden(start, stop):
+                del self.pages[page], self.tokens[start:stop], self.positions[start:stop]
+                self.visibility.remove(start, stop)
+                self.held -= size
+                dropped += 1
+        return dropped
+
+    def twin(self) -> TokenSequence:
+        """The same tokens; full pages are shared, those of a partial one are pending."""
+        twin = TokenSequence(self.page_size)
+        twin.tokens, twin.positions = list(self.tokens), list(self.positions)
+        twin.visibility = self.visibility.copy()
+        twin.pages = self._share(self.held // self.page_size)
+        twin.held = len(twin.pages) * self.page_size
+        return twin
+
+    def append(self, other: TokenSequence) -> None:
+        """Adds the full pages of another sequence with their tokens."""
+        if len(self.tokens) != self.held or self.held % self.page_size:
+            raise ValueError("pages can only follow full pages without pending tokens")
+        pages = other._share(other.held // self.page_size)
+        end = len(pages) * self.page_size
+        self.fill(other.tokens[:end], other.positions[:end], None)
+        self.pages += pages
+        self.held += end
+
+    def truncate(self, length: int) -> None:
+        """Forgets the tokens from `length` on; the last one left is pending."""
+        del self.tokens[length:], self.positions[length:]
+        self.visibility.truncate(length)
+        held = max(len(self.tokens) - 1, 0)
+        if held < self.held:
+            size = self.page_size
+            is_kept = held % size and not self.pages[held // size].is_shared
+            pages = -(-held // size) if is_kept else held // size
+            del self.pages[pages:]
+            self.held = min(held, pages * size)
+
+    def _share(self, count: int) -> list[KvPage]:
+        for page in self.pages[:count]:
+            page.is_shared = True
+        return self.pages[:count]
