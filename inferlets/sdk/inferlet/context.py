@@ -21,7 +21,6 @@ from inferlet.chat import Chat
 from inferlet.forward import Distribution, ForwardPass, PassResult
 from inferlet.generation import Generation
 from inferlet.model import Model
-from inferlet.queue import KvPage
 from inferlet.sampler import Sampler
 from inferlet.sequence import TokenSequence
 from inferlet.stop import StopCondition, any_of, max_tokens, stop_tokens
