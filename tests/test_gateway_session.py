@@ -28,6 +28,26 @@ async def test_a_launch_whose_answer_never_left_lets_go_of_its_instance(tmp_path
     assert not instance.outlet.is_attached
 
 
+async def test_a_stop_waits_for_the_ending_of_what_was_just_launched(tmp_path: Path) -> None:
+    async with open_scripted_engine(tmp_path) as engine, trio.open_nursery() as nursery:
+        session = Session(engine, Limits(), Outbox(1), nursery)
+        identify = {"type": "auth_identify", "corr_id": 1, "username": "ann"}
+        await session.hear(msgpack.packb(identify))  # now the outbox is full
+        launch = {"type": "launch_process", "corr_id": 2, "inferlet": "sleeper", "input": "{}"}
+        await session.hear(msgpack.packb({**launch, "capture_outputs": True}))
+        await wait_all_tasks_blocked()  # its instance runs, its answer waits for room
+        delivered = trio.Event()
+
+        async def stop() -> None:
+            await session.deliver_endings()
+            delivered.set()
+
+        nursery.start_soon(stop)
+        await wait_all_tasks_blocked()
+        assert not delivered.is_set()
+        nursery.cancel_scope.cancel()
+
+
 async def test_requests_beyond_the_bound_are_refused_and_the_others_go_on(tmp_path: Path) -> None:
     limits = Limits(requests_per_client=1)
     async with open_scripted_engine(tmp_path, limits) as engine, trio.open_nursery() as nursery:

@@ -223,6 +223,7 @@ class Session(Generic[I]):
     async def _answer_and_feed(self, corr_id: int, result: str, instances: Sequence[I]) -> None:
         """The answer goes out before the events that need it to be understood."""
         feeds = [self._open_feed(instance) for instance in instances]
+        self._feeds.update(feeds)  # from now on a stop waits for their endings
 
         def answered() -> None:
             for feed in feeds:
@@ -232,6 +233,7 @@ class Session(Generic[I]):
             response = self._response(corr_id, True, result)
             await self._outbox.put(response, answered, is_reply=True)
         except BaseException:
+            self._feeds.difference_update(feeds)
             for feed in feeds:
                 feed.reader.detach()
             raise
@@ -249,7 +251,6 @@ class Session(Generic[I]):
         )
 
     async def _feed(self, feed: Feed) -> None:
-        self._feeds.add(feed)
         try:
             await feed.run()
         finally:
