@@ -83,6 +83,10 @@ class Limits:
     program_name_length: int = 64
     user_name_length: int = 256
 
+    # Journals
+    journal_bytes: int = 1024 * MIB  # a recording that reaches it ends there
+    journal_argument_bytes: int = 4096  # longer arguments are kept as a digest
+
     # Pages
     page_wait_seconds: float = 30.0
     exports_max: int = 16_384

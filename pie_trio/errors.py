@@ -29,6 +29,10 @@ class BadModel(PieError):
     """These files are not a model that we can serve."""
 
 
+class BadJournal(PieError):
+    """This file is no journal that can be read or replayed."""
+
+
 class OutOfPages(PieError):
     """No room now, and waiting did not help. Nothing was allocated."""
 

@@ -1,11 +1,13 @@
-"""One versioned event schema. Logs come from it; metrics, traces and replay will be views of it.
+"""One versioned event schema: logs, journals, replay, traces and time-lines are views of it.
 
 An event is a fact about the past, frozen, flat, with the time of the injected clock. Emitting one
-never blocks and never fails.
+never blocks and never fails. Values of guests are in the form of JSON (`wasm.recording`).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import attrs
@@ -22,6 +24,11 @@ class Event:
     at: float
 
     level: Level = attrs.field(default="info", init=False)
+
+
+def event_name(kind: type[Event]) -> str:
+    """`WorkerDied` -> `worker_died`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
 @attrs.frozen
@@ -113,3 +120,31 @@ class ExportDropped(Event):
     tenant: str
     name: str
     pages: int
+
+
+@attrs.frozen
+class RecordingStarted(Event):
+    """An instance whose host calls are written down; all that a replay needs beside the replies."""
+
+    instance: str
+    program: str
+    digest: str  # of the program
+    component: str  # of the machine code that runs: for a Python program the interpreter's
+    arguments: Sequence[str]
+    seed: int
+    limits: Mapping[str, int]  # the bounds that a guest can run into by itself
+
+
+@attrs.frozen
+class HostCalled(Event):
+    """One host call of a recorded instance, told when it has ended; `at` is when it began."""
+
+    instance: str
+    number: int  # from 1
+    function: str
+    seconds: float
+    arguments: Sequence[object] = ()
+    reply: object = None
+    error_kind: str = ""  # unless the call raised: then what, and its text
+    error: str = ""
+    level: Level = attrs.field(default="debug", init=False)

@@ -16,7 +16,7 @@ from typing import TextIO
 
 import attrs
 
-from pie_trio.events import SCHEMA_VERSION, Event
+from pie_trio.events import SCHEMA_VERSION, Event, event_name
 
 SEVERITY = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 Formatter = Callable[[Event, float], str]
@@ -41,21 +41,18 @@ class EventLog:
             self.stream.flush()
 
 
-def event_name(event: Event) -> str:
-    """`WorkerDied` -> `worker_died`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
-
-
 def as_console_line(event: Event, wall: float) -> str:
     fields = " ".join(f"{name}={_plain(value)}" for name, value in _facts(event).items())
     moment = datetime.fromtimestamp(wall, UTC).strftime("%H:%M:%S.%f")[:-3]
-    return f"{moment} {event.level:<7} {event_name(event).replace('_', ' ')} {fields}".rstrip()
+    return (
+        f"{moment} {event.level:<7} {event_name(type(event)).replace('_', ' ')} {fields}".rstrip()
+    )
 
 
 def as_json_line(event: Event, wall: float) -> str:
     record = {
         "schema": SCHEMA_VERSION,
-        "event": event_name(event),
+        "event": event_name(type(event)),
         "level": event.level,
         "time": datetime.fromtimestamp(wall, UTC).isoformat(timespec="microseconds"),
         "at": event.at,

@@ -141,17 +141,18 @@ def _leaves(table: object, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 def _structure(document: Mapping[str, Any], source: str) -> ConfigFile:
     try:
-        file = _converter().structure(document, ConfigFile)
+        file = strict_converter(forbid_extra_keys=True).structure(document, ConfigFile)
     except ClassValidationError as error:
-        raise BadConfig(f"{source}: {'; '.join(_complaints(error, ''))}") from error
+        raise BadConfig(f"{source}: {'; '.join(complaints(error))}") from error
     problems = list(_out_of_range(file))
     if problems:
         raise BadConfig(f"{source}: {'; '.join(problems)}")
     return file
 
 
-def _converter() -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=True)
+def strict_converter(*, forbid_extra_keys: bool) -> cattrs.Converter:
+    """Makes no value of another kind fit."""
+    converter = cattrs.Converter(forbid_extra_keys=forbid_extra_keys)
     for kind in (int, str, bool):
         converter.register_structure_hook(kind, _exactly)
     converter.register_structure_hook(float, _a_number)
@@ -176,16 +177,16 @@ def _kind_name(kind: type) -> str:
     return names[kind]
 
 
-def _complaints(error: BaseException, where: str) -> Iterator[str]:
+def complaints(error: BaseException, where: str = "") -> Iterator[str]:
     """One sentence for each thing that is wrong, with its dotted key."""
     if isinstance(error, ClassValidationError | IterableValidationError):
         grouped, loose = error.group_exceptions()
         for inner, note in grouped:
             name = getattr(note, "name", None)
             place = f"{where}.{name}" if name else f"{where}[{getattr(note, 'index', '?')}]"
-            yield from _complaints(inner, place.lstrip("."))
+            yield from complaints(inner, place.lstrip("."))
         for inner in loose:
-            yield from _complaints(inner, where)
+            yield from complaints(inner, where)
     elif isinstance(error, ForbiddenExtraKeysError):
         for key in sorted(error.extra_fields):
             yield _unknown(f"{where}.{key}".lstrip("."), key, error.cl)

@@ -39,6 +39,8 @@ ROOMS = {
     "pie_trio.pass_plan": "engine",
     "pie_trio.interpreter": "engine",
     "pie_trio.program_loader": "engine",
+    "pie_trio.recording": "engine",
+    "pie_trio.replaying": "engine",
     "pie_trio.served_model": "engine",
     "pie_trio.status": "engine",
     "pie_trio.services.gateway": "gateway",

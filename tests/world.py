@@ -22,6 +22,8 @@ from pie_trio.events import Event
 from pie_trio.home import Home
 from pie_trio.messages import InstanceEnded, OutputEvent, ResourceKind
 from pie_trio.ports import Ports, RandomStreams
+from pie_trio.program_loader import ProgramLoader
+from pie_trio.recording import recording_loader
 from pie_trio.served_model import ServedModel
 from pie_trio.services.page_pool import Books
 from pie_trio.services.worker_link import WorkerLauncher
@@ -115,6 +117,7 @@ async def open_world(
     slicing: Slicing | None = None,
     wall: Callable[[], float] = time.time,
     checks_books: bool = True,
+    records: bool = False,
 ) -> AsyncIterator[World]:
     script = script or WorkerScript()
     links: list[InlineLink] = []
@@ -134,6 +137,7 @@ async def open_world(
         shared_home(root),
         launcher=launcher or inline_launcher(script, links),
         slicing=slicing,
+        loader=recording_loader(ports) if records else ProgramLoader,
     ) as engine:
         world = World(engine, script, links, events)
         yield world

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 
 from pie_trio.client import RequestRefused, ServerGone
-from pie_trio.errors import BadConfig, BadModel, BadProgram, PieError
+from pie_trio.errors import BadConfig, BadJournal, BadModel, BadProgram, PieError
 
 
 class ExitCode(IntEnum):
@@ -19,6 +19,7 @@ class ExitCode(IntEnum):
     USAGE = 2  # wrong arguments or a wrong configuration
     UNREACHABLE = 3  # no server there, or it refused the connection or the request
     MISSING = 4  # no such program or model here, or not one that can be served
+    CHECK_FAILED = 5  # a replay diverged, a simulation found something, a bar does not hold
     BUG = 70
     INTERRUPTED = 130  # Ctrl-C
 
@@ -42,6 +43,7 @@ CODES: tuple[tuple[type[PieError], ExitCode], ...] = (
     (ServerGone, ExitCode.UNREACHABLE),
     (RequestRefused, ExitCode.UNREACHABLE),
     (Missing, ExitCode.MISSING),
+    (BadJournal, ExitCode.MISSING),
     (BadModel, ExitCode.MISSING),
     (BadProgram, ExitCode.MISSING),
     (PieError, ExitCode.INSTANCE_FAILED),

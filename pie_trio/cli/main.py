@@ -18,13 +18,16 @@ from pie_trio.cli import client_verbs, config_verbs, model_verbs
 from pie_trio.cli.build import build
 from pie_trio.cli.exit_codes import ExitCode, code_of, leaves_of, refusal_in
 from pie_trio.cli.output import Output, ReaderGoneError
+from pie_trio.cli.replay_verb import replay
 from pie_trio.cli.run_verb import run as run_program
 from pie_trio.cli.serve import serve
+from pie_trio.cli.trace_verb import trace
 from pie_trio.client import ServerGone
 
 EPILOG = """\
 Exit codes: 0 done · 1 the instance ended with an error · 2 wrong usage or configuration ·
-3 no server, or it refused · 4 no such program or model · 70 a bug of ours · 130 interrupted
+3 no server, or it refused · 4 no such program, model or journal · 5 a check did not hold ·
+70 a bug of ours · 130 interrupted
 """
 
 app = typer.Typer(
@@ -42,6 +45,8 @@ app.command("list")(client_verbs.list_instances)
 app.command("attach", no_args_is_help=True)(client_verbs.attach)
 app.command("abort", no_args_is_help=True)(client_verbs.abort)
 app.command("ping")(client_verbs.ping)
+app.command("replay", no_args_is_help=True)(replay)
+app.command("trace", no_args_is_help=True)(trace)
 app.command("build", no_args_is_help=True)(build)
 app.add_typer(model_verbs.app, name="model")
 app.add_typer(config_verbs.app, name="config")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import attrs
@@ -21,6 +22,7 @@ from pie_trio.cli.exit_codes import ExitCode, Usage
 from pie_trio.cli.options import ConfigOption, Flags, PretendOption, SeedOption, UserOption, resolve
 from pie_trio.cli.output import Output
 from pie_trio.cli.progress import open_steps
+from pie_trio.cli.recorder import open_recorder
 from pie_trio.cli.remote import run_on_server
 from pie_trio.cli.session import Interrupts, leave_with, open_interrupts
 from pie_trio.cli.standard_input import read_lines
@@ -28,6 +30,8 @@ from pie_trio.cli.transcript import Transcript
 from pie_trio.config import Settings
 from pie_trio.engine import Engine, open_engine
 from pie_trio.home import Home
+from pie_trio.program_loader import LoaderMaker, ProgramLoader
+from pie_trio.recording import recording_loader
 from pie_trio.services.launch_input import ARGUMENTS_KEY, launch_arguments
 
 if TYPE_CHECKING:
@@ -35,6 +39,9 @@ if TYPE_CHECKING:
 
 LogOption = Annotated[
     str | None, typer.Option("--log", help="Log on stderr: console, json or off (the default).")
+]
+RecordOption = Annotated[
+    Path | None, typer.Option("--record", help="Keep the run's host calls here, for `replay`.")
 ]
 
 
@@ -50,6 +57,7 @@ def run(
     pretend: PretendOption = False,
     seed: SeedOption = None,
     log: LogOption = None,
+    record: RecordOption = None,
     user: UserOption = "local",
     config: ConfigOption = None,
 ) -> None:
@@ -62,14 +70,14 @@ def run(
     output = Output.of_process()
     flags = Flags(models=[model] if model else (), pretend=pretend, seed=seed, log=log)
     if server is not None:
-        if flags != Flags() or config is not None:
+        if flags != Flags() or config is not None or record is not None:
             raise Usage(
-                "--model, --pretend, --seed, --log and --config are for an engine of our own; the "
-                "server has its own (a program may take --model after --)"
+                "--model, --pretend, --seed, --log, --record and --config are for an engine of our "
+                "own; the server has its own (a program may take --model after --)"
             )
         leave_with(lambda: run_on_server(server, user, program, arguments or (), output))
     settings = resolve(config, attrs.evolve(flags, log=log or "off")).settings
-    job = Job(program, tuple(arguments or ()), user, settings, output)
+    job = Job(program, tuple(arguments or ()), user, settings, output, record)
     leave_with(lambda: run_here(job))
 
 
@@ -82,6 +90,7 @@ class Job:
     user: str
     settings: Settings
     output: Output
+    record: Path | None = None  # where its host calls are kept
 
 
 async def run_here(job: Job) -> ExitCode:
@@ -95,9 +104,15 @@ async def run_here(job: Job) -> ExitCode:
 
 async def _start(job: Job, stack: AsyncExitStack) -> tuple[Engine, Instance]:
     ports = open_ports(job.settings, job.output, "info")
+    loader: LoaderMaker = ProgramLoader
+    if job.record is not None:
+        limits = job.settings.limits
+        recorder = open_recorder(job.record, job.program, ports, limits, job.output)
+        ports = stack.enter_context(recorder)
+        loader = recording_loader(ports)
     home = Home.default()
     with open_steps(job.output) as steps:
-        opening = open_engine(job.settings, ports, home, progress=steps.say)
+        opening = open_engine(job.settings, ports, home, progress=steps.say, loader=loader)
         engine = await stack.enter_async_context(opening)
         record = find_program(engine.programs, job.program)
         text = json.dumps({ARGUMENTS_KEY: list(job.arguments)})  # as a client would write it

@@ -1,0 +1,111 @@
+"""Recorded guests: a source of programs whose instances tell every host call as an event.
+
+An instance's events start with what a replay needs beside the replies: program, arguments, seed,
+and the bounds that a guest can run into without any host call. Nothing here writes: the events go
+where all events of the engine go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Final
+
+import attrs
+import trio
+
+from pie_trio.config import Limits
+from pie_trio.events import RecordingStarted
+from pie_trio.home import Home
+from pie_trio.ports import Ports
+from pie_trio.program_loader import LoadedProgram, LoaderMaker, ProgramLoader
+from pie_trio.services.program_store import ProgramRecord
+from pie_trio.wasm.guest import Guest, Sandbox
+from pie_trio.wasm.host.interfaces import host_interfaces
+from pie_trio.wasm.host.state import InstanceHost
+from pie_trio.wasm.recording import Recording, recorded
+
+FELT_LIMITS: Final = (
+    "memory_guest_bytes",
+    "resources_per_guest",
+    "host_call_bytes",
+    "async_stack_bytes",
+    "guest_table_elements",
+    "guest_tables",
+    "guest_memories",
+    "guest_core_instances",
+    "journal_argument_bytes",  # which arguments are kept whole
+)
+
+
+def recording_loader(ports: Ports) -> LoaderMaker:
+    """For an engine whose every instance is recorded; the events go to these ports."""
+
+    def make(
+        sandbox: Sandbox, home: Home, limits: Limits, say: Callable[[str], None]
+    ) -> RecordingLoader:
+        loader = ProgramLoader(sandbox, home, limits, say, recorded(host_interfaces()))
+        return RecordingLoader(loader, ports)
+
+    return make
+
+
+@attrs.frozen(eq=False)
+class RecordingLoader:
+    """Implements `ProgramSource`."""
+
+    loader: ProgramLoader
+    ports: Ports
+
+    async def load(self, record: ProgramRecord) -> RecordedProgram:
+        return RecordedProgram(await self.loader.load(record), self.ports)
+
+
+@attrs.frozen(eq=False)
+class RecordedProgram:
+    """Implements `ProgramLike`."""
+
+    loaded: LoadedProgram
+    ports: Ports
+
+    @property
+    def identity(self) -> str:
+        return self.loaded.identity
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return self.loaded.arguments
+
+    def open_guest(
+        self,
+        host: InstanceHost,
+        *,
+        memory_bytes: int,
+        on_park: Callable[[], None],
+        on_wake: Callable[[], None],
+        on_slice: Callable[[], None],
+    ) -> AbstractAsyncContextManager[Guest]:
+        return self.loaded.open_guest(
+            self._recording(host),
+            memory_bytes=memory_bytes,
+            on_park=on_park,
+            on_wake=on_wake,
+            on_slice=on_slice,
+        )
+
+    def _recording(self, host: InstanceHost) -> Recording:
+        hidden = len(self.loaded.arguments)
+        instance, limits = host.owner.instance, host.limits
+        self.ports.emit(
+            RecordingStarted(
+                trio.current_time(),
+                instance,
+                self.loaded.identity,
+                self.loaded.digest,
+                self.loaded.component,
+                host.arguments[hidden:],
+                self.ports.streams.seed,
+                {name: getattr(limits, name) for name in FELT_LIMITS},
+            )
+        )
+        return Recording(host, instance, limits, self.ports.emit, hidden)
