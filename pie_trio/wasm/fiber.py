@@ -12,7 +12,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Coroutine, Generator
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import attrs
 import trio
@@ -24,6 +24,7 @@ from pie_trio.wasm import abi
 from pie_trio.wasm.linker import Border, PendingCall
 from pie_trio.wasm.ticker import Ticker
 
+T = TypeVar("T")
 # A guest that mostly waits may run the moment it wakes, as long as it takes no more than this
 # share of the time; beyond it, it queues up with the busy ones.
 WAKING_SHARE: Final = 0.25
@@ -171,6 +172,17 @@ class Fiber:
             self.border.pending.coroutine.close()
             self.border.pending = None
         self._driven = False
+
+
+async def follow(
+    coroutine: Coroutine[Any, Any, T], on_park: Callable[[], None], on_wake: Callable[[], None]
+) -> T:
+    """Await a coroutine as a fiber awaits a host call: those who listen are told when it waits."""
+    try:
+        trap = coroutine.send(None)
+    except StopIteration as end:
+        return cast("T", end.value)
+    return cast("T", await _go_on(coroutine, trap, on_park, on_wake))
 
 
 @types.coroutine

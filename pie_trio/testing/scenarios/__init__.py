@@ -1,0 +1,70 @@
+"""The named scenarios: plain async functions over the public client.
+
+A scenario gets a `World` and may use nothing else of the simulator. It does not know about faults;
+it does what users do, and lives with named errors. `load_scenario` also takes a file of yours: each
+public async function in it that takes one argument is a scenario, or the one called `scenario`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import runpy
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import attrs
+
+from pie_trio.errors import BadConfig
+from pie_trio.testing.scenarios import basic, mixed, real
+from pie_trio.testing.world import World
+
+ScenarioFunction = Callable[[World], Awaitable[None]]
+
+
+@attrs.frozen
+class Scenario:
+    """A scenario with what its world must have."""
+
+    name: str
+    run: ScenarioFunction
+    programs: tuple[str, ...] = ()  # components that are compiled before the clock is virtual
+    two_models: bool = False
+    is_compared: bool = True  # steady programs that return are compared with a run of their own
+
+
+SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
+    {
+        scenario.name: scenario
+        for scenario in (
+            Scenario("mixed", mixed.mixed),
+            Scenario("decode", basic.decode_many),
+            Scenario("branches", basic.branches),
+            Scenario("sharing", basic.sharing),
+            Scenario("talking", basic.talking),
+            Scenario("keys", basic.keys),
+            Scenario("attach", basic.attach_and_detach),
+            Scenario("terminate", basic.terminate),
+            Scenario("pressure", basic.pressure),
+            Scenario("hostile", basic.hostile),
+            Scenario("two-models", basic.two_models, two_models=True),
+            Scenario("real", real.real_programs, real.PROGRAMS),
+        )
+    }
+)
+
+
+def load_scenario(text: str) -> Scenario:
+    """A name, or the path of a Python file. Raises `BadConfig`."""
+    if text in SCENARIOS:
+        return SCENARIOS[text]
+    path = Path(text)
+    if path.suffix != ".py" or not path.is_file():
+        raise BadConfig(f"no scenario {text!r}; there are {', '.join(SCENARIOS)}, or give FILE.py")
+    names = runpy.run_path(str(path))
+    found = names.get("scenario")
+    if not inspect.iscoroutinefunction(found):
+        raise BadConfig(f"{path} has no `async def scenario(world)`")
+    return Scenario(
+        path.stem, found, tuple(names.get("PROGRAMS", ())), bool(names.get("TWO_MODELS", False))
+    )

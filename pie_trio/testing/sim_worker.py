@@ -1,0 +1,322 @@
+"""A worker process that is a Trio task: the pretend executor, the real wire, the real link.
+
+Everything on the controller's side is production code: `LocalLink`, `TrioSocket`, the heartbeats,
+the watch over the process, the drain. Only the process and the ZeroMQ socket are played, with their
+faults: it dies before or after executing, hangs, is slow, answers nonsense; its messages are lost,
+late, doubled, reordered, torn. A dead worker says nothing more, but what it had said arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import attrs
+import trio
+import zmq
+
+from gpu_worker import wire
+from gpu_worker.pretend import Pace, PretendExecutor, PretendModel
+from gpu_worker.serve import execute_or_explain
+from gpu_worker.watch import INTERVAL_SECONDS
+from pie_trio.services.worker_link import LocalLink, WorkerLink, WorkerSpec, open_process
+from pie_trio.services.zmq_socket import open_socket
+from pie_trio.testing.faults import FaultPlan
+from pie_trio.testing.sim_socket import Frames, SimSocket
+
+SLOW_SECONDS = 40.0  # at most
+LATE_SECONDS = 3.0
+
+
+@attrs.frozen
+class WorkerPace:
+    """How long things last, in virtual seconds."""
+
+    start_seconds: float = 0.01
+    step_seconds: float = 0.01
+    row_seconds: float = 0.0005
+    death_seconds: float = 0.001  # from its first sign of dying to its being gone
+
+
+@attrs.define(eq=False)
+class SimProcess:
+    """Implements `ProcessLike`."""
+
+    pid: int
+    pace: WorkerPace
+    life: trio.CancelScope  # of the worker's tasks
+    start_soon: Callable[..., None]  # outside of the worker
+    how: str = ""
+    is_gone: trio.Event = attrs.field(factory=trio.Event)
+    is_closed: bool = False
+
+    async def wait(self) -> None:
+        await self.is_gone.wait()
+
+    def is_dying(self) -> bool:
+        return bool(self.how)
+
+    def kill(self) -> None:
+        self.die("killed by signal 9")
+
+    def epitaph(self) -> str:
+        assert self.is_gone.is_set(), "only the dead have an epitaph"
+        return f"its process {self.pid} was {self.how}"
+
+    def close(self) -> None:
+        assert self.is_gone.is_set() or self.how, "a process is left only when it was killed"
+        self.is_closed = True
+
+    def die(self, how: str) -> None:
+        if not self.how:
+            self.how = how
+            self.life.cancel()
+            self.start_soon(self._vanish)
+
+    async def _vanish(self) -> None:
+        await trio.sleep(self.pace.death_seconds)
+        self.is_gone.set()
+
+
+@attrs.define(eq=False)
+class SimWorker:
+    """One generation of a worker: what `gpu_worker.serve` and `gpu_worker.watch` do, and faults."""
+
+    spec: WorkerSpec
+    generation: int
+    pace: WorkerPace
+    plan: FaultPlan
+    outside: trio.Nursery
+    on_batch: Callable[[SimWorker, wire.BatchArrays | None], None]
+    process: SimProcess = attrs.field(init=False)
+    socket: SimSocket = attrs.field(init=False)
+    batch: wire.BatchArrays | None = attrs.field(default=None, init=False)  # being executed
+    _batch_began: float = attrs.field(default=0.0, init=False)
+    _hangs: bool = attrs.field(default=False, init=False)
+    _held: wire.Message | None = attrs.field(default=None, init=False)  # comes after the next one
+    _to_worker: trio.MemorySendChannel[Frames] = attrs.field(init=False)
+    _from_link: trio.MemoryReceiveChannel[Frames] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.process = SimProcess(
+            1000 + self.generation, self.pace, trio.CancelScope(), self.outside.start_soon
+        )
+        self.socket = SimSocket(self._receive, self._send_fault)
+        self._to_worker, self._from_link = trio.open_memory_channel[Frames](64)
+
+    # --- its life
+
+    async def run(self) -> None:
+        with self.process.life:
+            async with trio.open_nursery() as threads:
+                threads.start_soon(self._beat, name="heartbeat")
+                if self.plan.awaits("worker.crash-idle"):
+                    threads.start_soon(self._die_idle)
+                await self._serve()
+                threads.cancel_scope.cancel()
+        self.process.die("gone with status 0")
+
+    async def _serve(self) -> None:
+        self._say(wire.Join(wire.PROTOCOL, self.process.pid))
+        start = await self._hear()
+        assert isinstance(start, wire.Start), "the first answer is the start"
+        await self._load()
+        executor = PretendExecutor(PretendModel(name=self.spec.settings.name), start.limits, Pace())
+        facts = executor.facts
+        fields = {field.name: getattr(facts, field.name) for field in attrs.fields(type(facts))}
+        if self.plan.strikes("worker.foreign-greeting"):
+            fields["pages"] = -1
+        self._say(
+            wire.Hello(
+                protocol=wire.PROTOCOL,
+                generation=self.generation,
+                pid=self.process.pid,
+                **fields,
+            )
+        )
+        while True:
+            message = await self._hear()
+            if isinstance(message, wire.Drain):
+                self._say(wire.Drained())
+                return
+            assert isinstance(message, wire.BatchArrays), "a worker hears of batches"
+            await self._execute(executor, message)
+
+    async def _load(self) -> None:
+        if self.plan.strikes("worker.never-starts"):
+            await trio.sleep_forever()
+        fault = self.plan.strikes("worker.start-slow")
+        await trio.sleep(self.pace.start_seconds + (fault.size * SLOW_SECONDS if fault else 0))
+
+    async def _beat(self) -> None:
+        while True:
+            if not self._hangs:
+                number = None if self.batch is None else self.batch.number
+                busy = 0.0 if number is None else trio.current_time() - self._batch_began
+                beat = wire.Heartbeat(self.generation, number, busy)
+                self.socket.deliver([f"{self.generation}:heartbeat".encode(), *_frames(beat)])
+            await trio.sleep(INTERVAL_SECONDS)
+
+    async def _die_idle(self) -> None:
+        for passing in range(100):
+            await trio.sleep(0.05 * (passing + 1))
+            if self.plan.strikes("worker.crash-idle"):
+                self._crash()
+
+    def _crash(self) -> None:
+        self.process.die("killed by signal 11")
+
+    # --- a batch
+
+    async def _execute(self, executor: PretendExecutor, batch: wire.BatchArrays) -> None:
+        self.batch, self._batch_began = batch, trio.current_time()
+        self.on_batch(self, batch)
+        strikes = self.plan.strikes
+        if strikes("worker.crash-before"):
+            self._crash()
+        if strikes("worker.hang"):
+            self._hangs = True
+        if self._hangs or strikes("worker.stuck"):
+            await trio.sleep_forever()
+        slow = strikes("worker.slow")
+        rows = len(batch.tokens)
+        await trio.sleep(
+            self.pace.step_seconds
+            + rows * self.pace.row_seconds
+            + (slow.size * SLOW_SECONDS if slow else 0)
+        )
+        result = execute_or_explain(executor, batch, lambda _report: None)
+        result = self._spoil(result)
+        self.batch = None
+        self.on_batch(self, None)
+        if strikes("worker.crash-after"):
+            self._crash()
+        await trio.lowlevel.checkpoint()
+        self._say(result)
+
+    def _spoil(self, result: wire.BatchResult) -> wire.BatchResult:
+        failed = wire.Answer((), (), "out of memory, says the fault plan")
+        answers = list(result.answers)
+        one, whole = self.plan.strikes("worker.pass-fails"), self.plan.strikes("worker.batch-fails")
+        if whole:
+            answers = [failed for _ in answers]
+        elif one and answers:
+            answers[int(one.size * len(answers))] = failed
+        return attrs.evolve(result, answers=tuple(answers))
+
+    # --- the link
+
+    def _receive(self, frames: Frames) -> None:
+        """From the controller's socket; a dead process reads nothing."""
+        if not self.process.how:
+            self._to_worker.send_nowait(frames[1:])
+
+    async def _hear(self) -> wire.Message | wire.BatchArrays:
+        return wire.decode(await self._from_link.receive())
+
+    def _send_fault(self) -> int:
+        busy = self.plan.strikes("link.busy")
+        if busy:
+            self.outside.start_soon(self._make_room, busy.size * LATE_SECONDS)
+            return int(zmq.EAGAIN)
+        if self.plan.strikes("link.gone"):
+            return int(zmq.EHOSTUNREACH)
+        return 0
+
+    async def _make_room(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+        self.socket.make_room()
+
+    def _say(self, message: wire.Message) -> None:
+        """Through the faults of the link."""
+        strikes = self.plan.strikes
+        if strikes("link.drop"):
+            return
+        if isinstance(message, wire.BatchResult):
+            message = self._falsified(message)
+        if self._held is None and strikes("link.reorder"):
+            self._held = message
+            return
+        late = strikes("link.delay")
+        copies = 2 if strikes("link.duplicate") else 1
+        frames = [f"{self.generation}:work".encode(), *self._torn(_frames(message))]
+        for _ in range(copies):
+            self._deliver(frames, late.size * LATE_SECONDS if late else 0.0)
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._deliver([frames[0], *_frames(held)], 0.0)
+
+    def _falsified(self, result: wire.BatchResult) -> wire.BatchResult:
+        stale = self.plan.strikes("link.stale")
+        if stale:
+            none = attrs.evolve(
+                result, generation=self.generation - 1, answers=tuple(reversed(result.answers))
+            )
+            self._deliver([f"{self.generation}:work".encode(), *_frames(none)], 0.0)
+        wrong = self.plan.strikes("link.wrong")
+        if wrong and result.answers:
+            kept = result.answers[: int(wrong.size * len(result.answers))]
+            return attrs.evolve(result, answers=kept)
+        return result
+
+    def _torn(self, frames: Frames) -> Frames:
+        fault = self.plan.strikes("link.torn")
+        if fault is None:
+            return frames
+        whole = b"".join(frames)
+        cut = int(fault.size * len(whole))
+        torn: Frames = []
+        for frame in frames:
+            torn.append(frame[:cut])
+            cut -= len(frame)
+            if cut <= 0:
+                break
+        return torn
+
+    def _deliver(self, frames: Frames, seconds: float) -> None:
+        if seconds:
+            self.outside.start_soon(self._deliver_late, frames, seconds)
+        else:
+            self.socket.deliver(frames)
+
+    async def _deliver_late(self, frames: Frames, seconds: float) -> None:
+        await trio.sleep(seconds)
+        self.socket.deliver(frames)
+
+
+def _frames(message: wire.Message) -> Frames:
+    return [bytes(frame) for frame in wire.encode(message)]
+
+
+@attrs.define(eq=False)
+class SimWorkers:
+    """The launcher of all workers of one run: `launch` is what `open_engine` wants.
+
+    Their tasks live in `outside`, which no cancellation of the engine reaches: as real processes,
+    they end by themselves or because somebody kills them.
+    """
+
+    plan: FaultPlan
+    pace: WorkerPace
+    outside: trio.Nursery
+    on_batch: Callable[[SimWorker, wire.BatchArrays | None], None]
+    started: list[SimWorker] = attrs.field(factory=list)
+
+    @asynccontextmanager
+    async def launch(self, spec: WorkerSpec, generation: int) -> AsyncIterator[WorkerLink]:
+        link = LocalLink(spec, generation)
+        worker = SimWorker(spec, generation, self.pace, self.plan, self.outside, self.on_batch)
+
+        def start() -> SimProcess:
+            if self.plan.strikes("worker.start-fails"):
+                raise OSError("no memory, says the fault plan")
+            self.started.append(worker)
+            self.outside.start_soon(worker.run, name=f"worker process {worker.process.pid}")
+            return worker.process
+
+        async with (
+            open_socket(cast("Any", worker.socket)) as link.socket,
+            open_process(link, start),
+        ):
+            yield link

@@ -1,0 +1,167 @@
+"""Many seeds, over a few processes: what failed, what was reached, how fast.
+
+Each seed is a run of its own; the order in which they are run shows in nothing. A process that dies
+is an error of ours and is raised. A swarm also fails when an interesting state was never reached:
+then its faults and its rules have looked at nothing.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import attrs
+
+from pie_trio.testing.faults import Faults
+from pie_trio.testing.scheduler import Mode
+from pie_trio.testing.simulation import Outcome, Simulation
+
+REAL_SHARE = 0.3  # of the seeds of the swarm: real components instead of scripts
+CHUNK_SEEDS = 10
+# States that some seed of many must reach.
+INTERESTING = (
+    "kill while a batch is in flight",
+    "kill between batches",
+    "a page only a batch holds",
+    "a batch of several instances",
+    "a later generation executes",
+    "a client lost its connection",
+    "a client attached to an instance",
+    "an instance ends with WorkerLost",
+    "an instance ends with OutOfPages",
+    "an instance ends with GuestFault",
+    "an instance ends with Terminated",
+    "the engine is stopped in the middle",
+)
+INTERESTING_SEEDS = 300  # with fewer seeds nothing is demanded
+
+
+@attrs.frozen
+class SwarmTask:
+    """What one process does at a time."""
+
+    seeds: tuple[int, ...]
+    scenario: str | None
+    faults: Faults
+    scheduler: Mode | None
+
+
+@attrs.frozen
+class SwarmReport:
+    """All outcomes of failing seeds, and sums of the others."""
+
+    seeds: int
+    real_seeds: int
+    steps: int
+    fired: int
+    seconds: float
+    failures: tuple[Outcome, ...]
+    reached: Counter[str]
+    fired_points: Counter[str]
+    digests: dict[int, int]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Interesting states that were never reached, when there were seeds enough."""
+        if self.seeds < INTERESTING_SEEDS:
+            return ()
+        return tuple(state for state in INTERESTING if not self.reached[state])
+
+    @property
+    def holds(self) -> bool:
+        return not self.failures and not self.missing
+
+
+def scenario_of(seed: int) -> str:
+    """What a seed of the swarm plays when nobody says: the mix, or real components."""
+    return "real" if random.Random(f"{seed}/scenario name").random() < REAL_SHARE else "mixed"
+
+
+def run_seeds(
+    seeds: Iterable[int],
+    *,
+    scenario: str | None = None,
+    faults: Faults | None = None,
+    scheduler: Mode | None = None,
+    processes: int = 2,
+    seconds_max: float | None = None,
+    on_done: Callable[[int], None] = lambda _seeds: None,
+) -> SwarmReport:
+    """Runs them all, or as many as `seconds_max` of real time allow."""
+    began = time.perf_counter()
+    tasks = [
+        SwarmTask(chunk, scenario, faults or Faults(), scheduler)
+        for chunk in _chunks(tuple(seeds), CHUNK_SEEDS)
+    ]
+    reports = []
+    done = 0
+    for report in _reports(tasks, processes):
+        reports.append(report)
+        done += report.seeds
+        on_done(done)
+        if seconds_max is not None and time.perf_counter() - began > seconds_max:
+            break
+    return _joined(reports, time.perf_counter() - began)
+
+
+def run_chunk(task: SwarmTask) -> SwarmReport:
+    """Some seeds, in this process."""
+    began = time.perf_counter()
+    failures: list[Outcome] = []
+    reached: Counter[str] = Counter()
+    points: Counter[str] = Counter()
+    digests: dict[int, int] = {}
+    steps = real = 0
+    for seed in task.seeds:
+        name = task.scenario or scenario_of(seed)
+        outcome = Simulation(seed, task.faults, name, task.scheduler).run()
+        steps += outcome.steps
+        real += name == "real"
+        reached.update(outcome.reached.keys())
+        points.update(fault.point for fault in outcome.fired)
+        digests[seed] = outcome.digest
+        if outcome.violations:
+            failures.append(outcome)
+    return SwarmReport(
+        seeds=len(task.seeds),
+        real_seeds=real,
+        steps=steps,
+        fired=points.total(),
+        seconds=time.perf_counter() - began,
+        failures=tuple(failures),
+        reached=reached,
+        fired_points=points,
+        digests=digests,
+    )
+
+
+def _reports(tasks: Sequence[SwarmTask], processes: int) -> Iterator[SwarmReport]:
+    if processes <= 1 or len(tasks) <= 1:
+        yield from map(run_chunk, tasks)
+        return
+    # Forked children would share what this process has opened; fresh ones share nothing.
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield from pool.imap_unordered(run_chunk, tasks)
+
+
+def _chunks(seeds: tuple[int, ...], size: int) -> Iterator[tuple[int, ...]]:
+    for start in range(0, len(seeds), size):
+        yield seeds[start : start + size]
+
+
+def _joined(reports: Sequence[SwarmReport], seconds: float) -> SwarmReport:
+    failures = sorted((f for r in reports for f in r.failures), key=lambda outcome: outcome.seed)
+    return SwarmReport(
+        seeds=sum(report.seeds for report in reports),
+        real_seeds=sum(report.real_seeds for report in reports),
+        steps=sum(report.steps for report in reports),
+        fired=sum(report.fired for report in reports),
+        seconds=seconds,
+        failures=tuple(failures),
+        reached=sum((report.reached for report in reports), Counter()),
+        fired_points=sum((report.fired_points for report in reports), Counter()),
+        digests={seed: digest for r in reports for seed, digest in r.digests.items()},
+    )
