@@ -1,0 +1,285 @@
+"""The measurements of one run: which case is asked of whom, and in what order.
+
+Engines take turns case by case and round by round, so that what else the machine does meets all of
+them alike. One that is missing, cannot do a case or dies is noted with its reason, and the run goes
+on: what is not measured does not hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from benchmarks.engine_link import PeerLink, PeerLost, PeerRefusal
+from benchmarks.engine_peers import (
+    BARE,
+    INT8,
+    LIMITS_OF_MACHINE,
+    MACHINE,
+    PEERS,
+    SERVED,
+    TRANSFORMERS,
+    VLLM,
+    Peer,
+)
+from benchmarks.engine_prompts import questions, tokens_of
+from benchmarks.engine_served import Arrival, Served
+from benchmarks.engine_setup import python_of, weights_file
+from benchmarks.engine_start import start_times
+
+SCRIPTS = Path(__file__).parent / "peers"
+CONTEXT = 32
+DECODES = {1: 32, 8: 24, 32: 12, 64: 8}  # sequences and steps
+PREFILLS = (512, 2048)
+SELDOM = ("decode 64", "prefill 2048")
+SELDOM_ROUNDS = 3  # such cases, and the engines at the side, in each third round
+GUESTS, GUEST_TOKENS = 32, 32
+ARRIVALS_PER_SECOND = 2.5
+ARRIVAL_TOKENS = 24
+CONTINUATION = 24  # tokens of ours along which all engines are asked for the next one
+PREFIX_STEP = 6
+Say = Callable[[str], object]
+Record = dict[str, Any]
+
+
+@attrs.frozen
+class Plan:
+    """How much of it: a quick run takes fewer rounds of fewer cases."""
+
+    model: str
+    directory: Path
+    threads: int
+    rounds: int
+    starts: int
+    arrivals: int
+    questions: int
+    only: tuple[str, ...] | None  # engines; none: all
+    is_quick: bool
+
+    def takes(self, peer: Peer) -> bool:
+        return (self.only is None or peer.name in self.only) and not (
+            self.is_quick and peer.is_side
+        )
+
+
+class Bench:
+    """Everything that is measured goes into `record`."""
+
+    def __init__(self, plan: Plan, say: Say) -> None:
+        self.plan = plan
+        self.record: Record = {
+            "bench": "engine",
+            "model": plan.model,
+            "threads": plan.threads,
+            "rounds": plan.rounds,
+            "quick": plan.is_quick,
+            "engines": {},
+            "samples": [],
+            "skipped": [],
+            "agreement": {},
+            "arrivals": {},
+            "starts": [],
+        }
+        self._say = say
+        self._links: dict[str, PeerLink] = {}
+        self._served: Served | None = None
+
+    def run(self) -> Record:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._close)
+            self._measure_starts()
+            self._open_all()
+            for turn in range(self.plan.rounds):
+                self._say(f"round {turn + 1} of {self.plan.rounds}")
+                self._round(turn)
+            self._compare_answers()
+            self._measure_arrivals()
+        return self.record
+
+    def _open_all(self) -> None:
+        for peer in (LIMITS_OF_MACHINE, *filter(self.plan.takes, PEERS)):
+            self._say(f"starting {peer.name}")
+            link = self._open(peer)
+            if link is not None:
+                self._links[peer.name] = link
+                if peer is not LIMITS_OF_MACHINE:
+                    self._ask(peer.name, "decode", sequences=8, context=CONTEXT, steps=2)
+        if self.plan.only is None or SERVED in self.plan.only:
+            self._say("starting our server")
+            try:
+                self._served = Served(self.plan.model)
+                self.record["engines"][SERVED] = {"engine": "pie-trio serve", "weight_bytes": 2}
+            except PeerLost as error:
+                self._lose(SERVED, str(error))
+
+    def _open(self, peer: Peer) -> PeerLink | None:
+        python = python_of(peer)
+        if python is None:
+            self._lose(peer.name, "not set up: pie-trio bench engine --setup")
+            return None
+        try:
+            link = PeerLink(self._command(peer, python))
+        except PeerLost as error:
+            self._lose(peer.name, str(error))
+            return None
+        facts = {**link.facts, "start_seconds": link.start_seconds}
+        self.record["engines"][peer.name] = {**facts, "weight_bytes": peer.weight_bytes}
+        return link
+
+    def _command(self, peer: Peer, python: Path) -> list[str]:
+        places = {
+            "model": str(self.plan.directory),
+            "f16": str(weights_file("f16")),
+            "q8": str(weights_file("q8")),
+        }
+        arguments = [argument.format(**places) for argument in peer.arguments]
+        threads = ("--threads", str(self.plan.threads))
+        return [str(python), str(SCRIPTS / peer.script), *arguments, *threads]
+
+    def _round(self, turn: int) -> None:
+        limits = self._ask(MACHINE, "limits")
+        if limits is not None:
+            self._note(turn, MACHINE, "read_bytes", limits["read_bytes"])
+            self._note(turn, MACHINE, "operations", limits["operations"])
+        for case, op, order in self._cases():
+            for peer in PEERS:
+                if peer.name in self._links and self._is_due(peer, case, turn):
+                    self._sample(turn, peer.name, case, op, order)
+        self._guests(turn)
+
+    def _cases(self) -> Iterator[tuple[str, str, Record]]:
+        for sequences, steps in DECODES.items():
+            order = {"sequences": sequences, "context": CONTEXT, "steps": steps}
+            yield f"decode {sequences}", "decode", order
+        for tokens in PREFILLS:
+            yield f"prefill {tokens}", "prefill", {"tokens": tokens}
+
+    def _is_due(self, peer: Peer, case: str, turn: int) -> bool:
+        is_seldom = peer.is_side or case in SELDOM
+        if peer.name == VLLM and case not in ("decode 32", *SELDOM):
+            is_seldom = True
+        return not is_seldom or (turn % SELDOM_ROUNDS == 0 and not self.plan.is_quick)
+
+    def _sample(self, turn: int, name: str, case: str, op: str, order: Record) -> None:
+        answer = self._ask(name, op, **order)
+        if answer is not None:
+            self._note(turn, name, case, answer["tokens"] / answer["seconds"])
+
+    def _guests(self, turn: int) -> None:
+        if self._served is None:
+            return
+        length = len(tokens_of(self.plan.directory, questions(1))[0])
+        order = {"sequences": GUESTS, "context": length, "steps": GUEST_TOKENS - 1}
+        self._sample(turn, BARE, f"as {GUESTS} guests", "decode", order)
+        kinds = ("c", "python") if turn % SELDOM_ROUNDS == 0 else ("c",)
+        for kind in kinds:
+            try:
+                answer = self._served.decode(kind, GUESTS, GUEST_TOKENS)
+            except Exception as error:
+                self._drop_server(f"{type(error).__name__}: {error}")
+                return
+            rate = answer["tokens"] / answer["seconds"]
+            self._note(turn, SERVED, f"{GUESTS} {kind} guests", rate)
+
+    def _compare_answers(self) -> None:
+        """Each engine's next token along our own greedy answers."""
+        self._say("comparing answers")
+        prompts = tokens_of(self.plan.directory, questions(self.plan.questions))
+        ours = self._ask(BARE, "greedy", prompts=prompts, count=CONTINUATION)
+        if ours is None:
+            return
+        prefixes, expected = [], []
+        for prompt, answer in zip(prompts, ours["tokens"], strict=True):
+            for place in range(0, CONTINUATION, PREFIX_STEP):
+                prefixes.append(prompt + answer[:place])
+                expected.append(answer[place])
+        for name in list(self._links):
+            if name != MACHINE:
+                found = self._ask(name, "greedy", prompts=prefixes, count=1)
+                if found is not None:
+                    tokens = [each[0] for each in found["tokens"]]
+                    same = sum(a == b for a, b in zip(tokens, expected, strict=True))
+                    self.record["agreement"][name] = {"same": same, "asked": len(expected)}
+
+    def _measure_arrivals(self) -> None:
+        """Everybody gets the same questions at the same moments."""
+        texts = questions(self.plan.arrivals)
+        prompts = tokens_of(self.plan.directory, texts)
+        chance, now, moments = random.Random(1), 0.0, []
+        for _ in texts:
+            now += chance.expovariate(ARRIVALS_PER_SECOND)
+            moments.append(now)
+        self.record["arrivals"] = {"at": moments, "tokens": ARRIVAL_TOKENS, "times": {}}
+        times = self.record["arrivals"]["times"]
+        requests = [
+            {"at": at, "prompt": prompt, "count": ARRIVAL_TOKENS}
+            for at, prompt in zip(moments, prompts, strict=True)
+        ]
+        for name in list(self._links):
+            if name not in (MACHINE, BARE, INT8, TRANSFORMERS):
+                self._say(f"requests by chance: {name}")
+                found = self._ask(name, "arrivals", requests=requests)
+                if found is not None:
+                    times[name] = found["times"]
+        if self._served is not None:
+            self._say("requests by chance: our server")
+            coming = [Arrival(a, t, ARRIVAL_TOKENS) for a, t in zip(moments, texts, strict=True)]
+            try:
+                times[SERVED] = self._served.arrivals(coming)["times"]
+            except Exception as error:
+                self._drop_server(f"{type(error).__name__}: {error}")
+
+    def _measure_starts(self) -> None:
+        if not self.plan.starts or (self.plan.only and TRANSFORMERS not in self.plan.only):
+            return
+        self._say("starting cold")
+        [peer] = [each for each in PEERS if each.name == TRANSFORMERS]
+        try:
+            for what, seconds in start_times(
+                self.plan.directory, self.plan.starts, lambda: self._open(peer)
+            ):
+                self.record["starts"].append({"what": what, "seconds": seconds})
+        except PeerLost as error:
+            self._skip(BARE, "start", str(error))
+
+    def _ask(self, name: str, op: str, **order: Any) -> Record | None:
+        link = self._links.get(name)
+        if link is None:
+            return None
+        try:
+            return link.ask(op, **order)
+        except PeerRefusal as error:
+            self._skip(name, op, str(error))
+        except PeerLost as error:
+            self._lose(name, str(error))
+            self._links.pop(name).close()
+        return None
+
+    def _note(self, turn: int, engine: str, case: str, value: float) -> None:
+        sample = {"round": turn, "engine": engine, "case": case, "value": value}
+        self.record["samples"].append(sample)
+
+    def _skip(self, engine: str, case: str, reason: str) -> None:
+        self._say(f"{engine} skips {case}: {reason}")
+        self.record["skipped"].append({"engine": engine, "case": case, "reason": reason})
+
+    def _lose(self, engine: str, reason: str) -> None:
+        self._say(f"{engine} is missing: {reason}")
+        self.record["engines"].setdefault(engine, {})["missing"] = reason
+
+    def _drop_server(self, reason: str) -> None:
+        self._lose(SERVED, reason)
+        if self._served is not None:
+            self._served.close()
+            self._served = None
+
+    def _close(self) -> None:
+        for link in self._links.values():
+            link.close()
+        if self._served is not None:
+            self._served.close()

@@ -1,0 +1,67 @@
+"""How long a cold process takes until it can compute: our worker, and transformers beside it.
+
+Our worker starts in a home of its own, gone afterwards, with the same files of weights: first with
+nothing prepared but the kernels, which an installation compiles, then with what the first start
+left behind. Everything is read from the page cache, by both.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import trio
+
+from benchmarks.engine_link import PeerLink, PeerLost
+from pie_trio.config import Limits, ModelSettings
+from pie_trio.errors import WorkerLost
+from pie_trio.home import Home
+from pie_trio.ports import Ports, RandomStreams
+from pie_trio.services.worker_link import WorkerSpec, open_local_worker
+
+FIRST, SECOND, TRANSFORMERS = "first", "second", "transformers"
+
+
+def start_times(
+    model: Path, rounds: int, open_transformers: Callable[[], PeerLink | None]
+) -> Iterator[tuple[str, float]]:
+    """Each as (what, seconds), in turns."""
+    for _ in range(rounds):
+        with _fresh_home(model) as copy:
+            yield FIRST, trio.run(_worker_seconds, copy)
+            yield SECOND, trio.run(_worker_seconds, copy)
+        link = open_transformers()
+        if link is not None:
+            yield TRANSFORMERS, link.start_seconds
+            link.close()
+
+
+@contextmanager
+def _fresh_home(model: Path) -> Iterator[Path]:
+    """The model under another home: its files are the same, what is derived from them is not."""
+    with tempfile.TemporaryDirectory(prefix=".bench-", dir=Home.default().root) as folder:
+        copy = Path(folder) / "models" / model.name
+        copy.mkdir(parents=True)
+        for file in model.iterdir():
+            if file.is_file():
+                os.link(file, copy / file.name)
+        kernels = Path(folder) / "kernels"
+        kernels.mkdir()
+        for library in (Home.default().root / "kernels").glob("*.so"):
+            shutil.copy2(library, kernels / library.name)
+        yield copy
+
+
+async def _worker_seconds(model: Path) -> float:
+    spec = WorkerSpec(ModelSettings(model.name), model, Limits(), Ports(RandomStreams(1)))
+    started = time.perf_counter()
+    async with open_local_worker(spec, 1) as link:
+        ready = await link.wait_ready()
+        if isinstance(ready, WorkerLost):
+            raise PeerLost(str(ready))
+        return time.perf_counter() - started

@@ -1,0 +1,1 @@
+"""One file a peer: each runs inside the environment of that engine, as a process of its own."""
