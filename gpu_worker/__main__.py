@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from gpu_worker.interface import Executor
+from gpu_worker.interface import NUMERICS, Executor
 from gpu_worker.serve import Seat, serve
 from gpu_worker.watch import Busy, start_watch
 from gpu_worker.wire import WorkerLimits
@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--kernel-cache", type=Path, help="compiled kernels; default: beside the model store"
     )
+    parser.add_argument("--numeric", choices=NUMERICS, default="bf16")
     parser.add_argument("--pretend", action="store_true", help="checksums instead of a model")
     parser.add_argument("--step-seconds", type=float, default=0.0, help="pretend: a step's length")
     parser.add_argument("--step-row-seconds", type=float, default=0.0, help="pretend: a row's")
@@ -61,7 +62,7 @@ def _load(options: argparse.Namespace, limits: WorkerLimits) -> Executor:
     from gpu_worker.kernel_choice import KernelChoice
 
     cache = options.kernel_cache or options.model.resolve().parent.parent / "kernels"
-    choice = KernelChoice(options.kernels, cache, _report)
+    choice = KernelChoice(options.kernels, cache, _report, options.numeric)
     return load_executor(options.model, limits, choice, options.threads)
 
 

@@ -11,6 +11,8 @@ import attrs
 
 from gpu_worker.wire import BatchArrays, BatchResult
 
+NUMERICS = ("bf16", "int8")  # what a model may be computed with
+
 
 @attrs.frozen
 class Facts:

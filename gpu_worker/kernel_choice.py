@@ -26,6 +26,7 @@ class KernelChoice:
     mode: str
     cache: Path
     report: Callable[[str], object]
+    numeric: str = "bf16"
 
 
 def choose_kernels(choice: KernelChoice, config: DecoderConfig, page_size: int) -> Kernels:

@@ -139,11 +139,19 @@ class Batching:
     t_seconds: float = 0.016
 
 
+class Numeric(Enum):
+    """What a model is computed with."""
+
+    BF16 = "bf16"  # weights as they are stored, fp32 arithmetic
+    INT8 = "int8"  # weights and rows in eight bits by blocks, sums in fp32: faster, less exact
+
+
 @attrs.frozen
 class ModelSettings:
     """One model that the engine serves."""
 
     name: str
+    numeric: Numeric = Numeric.BF16
     pretend: bool = False  # the worker without a model, for tests and demonstrations
     pretend_step_seconds: float = 0.0
     pretend_row_seconds: float = 0.0

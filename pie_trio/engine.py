@@ -104,7 +104,7 @@ class Engine:
         assert instance.is_finished, "only what has finished is forgotten"
         self._finished.pop(instance.id, None)
 
-    def model_status(self) -> dict[str, int | float | list[int]]:
+    def model_status(self) -> dict[str, int | float | str | list[int]]:
         """What the query `model_status` answers, flat, with keys `<model>.<figure>`."""
         return model_status(self.models)
 

@@ -37,6 +37,7 @@ class ModelFacts:
     pages: int  # of the whole worker
     batch_tokens: int
     distribution_max: int
+    numeric: str = ""  # what it is computed with
 
 
 class TokenizerLike(Protocol):

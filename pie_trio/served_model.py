@@ -230,4 +230,5 @@ class ServedModel:
             pages=hello.pages,
             batch_tokens=hello.batch_tokens_max,
             distribution_max=hello.distribution_max,
+            numeric=hello.numeric,
         )

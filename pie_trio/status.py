@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pie_trio.messages import ResourceKind
 from pie_trio.served_model import ServedModel
 
-Figure = int | float | list[int]
+Figure = int | float | str | list[int]
 
 
 def model_status(models: Mapping[str, ServedModel]) -> dict[str, Figure]:
@@ -27,6 +27,7 @@ def _figures(model: ServedModel) -> dict[str, Figure]:
     counts = generation.loop.counts
     return {
         "generation": generation.number,
+        "numeric": model.facts.numeric,
         "instances": len(generation.residents),
         "kv_pages_total": books.capacity,
         "kv_pages_used": books.capacity - books.free,

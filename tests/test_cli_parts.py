@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 
 from pie_trio.cli.exit_codes import ExitCode, Unreachable, code_of, refusal_in
+from pie_trio.cli.options import Flags, resolve
 from pie_trio.cli.output import Output
 from pie_trio.cli.progress import open_steps
 from pie_trio.cli.transcript import Transcript
 from pie_trio.client import RemoteError, RequestRefused, ServerGone
+from pie_trio.config import ModelSettings, Numeric
 from pie_trio.errors import BadConfig, BadModel, BadProgram, GuestFault, PieError, TooMany
 
 
@@ -123,3 +126,19 @@ def test_a_terminal_sees_a_bar_that_is_gone_afterwards() -> None:
     before = stderr.getvalue()
     steps.say("later")
     assert stderr.getvalue() == before + "later\n"
+
+
+def test_the_numeric_mode_of_a_flag_is_that_of_every_served_model(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[[model]]\nname = "one"\n[[model]]\nname = "two"\nnumeric = "int8"\n')
+
+    def models(**flags: object) -> list[ModelSettings]:
+        return list(resolve(config, Flags(**flags)).settings.models)  # type: ignore[arg-type]
+
+    assert [model.numeric for model in models()] == [Numeric.BF16, Numeric.INT8]
+    assert [model.numeric for model in models(numeric=Numeric.INT8)] == [Numeric.INT8] * 2
+    assert models(models=["two", "three"], numeric=Numeric.BF16) == [
+        ModelSettings("two"),
+        ModelSettings("three"),
+    ]
+    assert models(pretend=True, numeric=Numeric.INT8)[0].pretend

@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from pie_trio.config import BatchTrigger, Limits, Settings
+from pie_trio.config import BatchTrigger, Limits, Numeric, Settings
 from pie_trio.errors import BadConfig
 from pie_trio.settings_file import ConfigFile, dump_settings, load_settings
 
@@ -50,6 +50,7 @@ def test_each_table_reaches_its_setting(tmp_path: Path) -> None:
         pretend = true
         [[model]]
         name = "two"
+        numeric = "int8"
         pages_max = 12
     """
     settings = load_settings(_write(tmp_path, text), {}).settings
@@ -58,6 +59,7 @@ def test_each_table_reaches_its_setting(tmp_path: Path) -> None:
     assert settings.limits == attrs.evolve(Limits(), page_wait_seconds=3.0)
     assert [model.name for model in settings.models] == ["one", "two"]
     assert (settings.models[0].pretend, settings.models[1].pages_max) == (True, 12)
+    assert [model.numeric for model in settings.models] == [Numeric.BF16, Numeric.INT8]
 
 
 def test_an_unknown_key_is_refused_with_file_key_and_nearest_name(tmp_path: Path) -> None:
@@ -84,6 +86,7 @@ def test_an_unknown_table_is_refused_with_the_known_ones(tmp_path: Path) -> None
         ("[[model]]\npretend = true\n", "name"),
         ('[[model]]\nname = "a"\n[[model]]\nname = "a"\n', "a is listed twice"),
         ('[batching]\ntrigger = "never"\n', "batching.trigger"),
+        ('[[model]]\nname = "one"\nnumeric = "fp4"\n', "model[0].numeric"),
         ("[batching]\nk = 0\n", "k must be at least 1"),
         ("server = 1\n", "server"),
         ("= 1\n", "is not TOML"),

@@ -15,7 +15,7 @@ import attrs
 import platformdirs
 import typer
 
-from pie_trio.config import ModelSettings
+from pie_trio.config import ModelSettings, Numeric
 from pie_trio.settings_file import Loaded, RuntimeTable, ServerTable, load_settings
 
 CONFIG_VARIABLE = "PIE_TRIO_CONFIG"
@@ -28,6 +28,10 @@ ConfigOption = Annotated[
 ]
 PretendOption = Annotated[
     bool, typer.Option("--pretend", help="Serve a pretend model: no weights, made-up tokens.")
+]
+NumericOption = Annotated[
+    Numeric | None,
+    typer.Option("--numeric", help="Compute the models so: exactly (bf16) or faster (int8)."),
 ]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", help="Make every random choice repeat an earlier run.")
@@ -64,6 +68,7 @@ class Flags:
     pretend: bool = False
     seed: int | None = None
     log: str | None = None
+    numeric: Numeric | None = None
 
 
 def resolve(config: Path | None, flags: Flags) -> Loaded:
@@ -97,8 +102,16 @@ def _server(flags: Flags, table: ServerTable) -> ServerTable:
 
 def _models(flags: Flags, configured: Sequence[ModelSettings]) -> tuple[ModelSettings, ...] | None:
     """The models that the flags ask for; a configured one of that name keeps its settings."""
-    if not flags.models:
-        return (ModelSettings(PRETEND_MODEL, pretend=True),) if flags.pretend else None
-    known = {model.name: model for model in configured}
-    chosen = (known.get(name, ModelSettings(name)) for name in flags.models)
-    return tuple(attrs.evolve(model, pretend=model.pretend or flags.pretend) for model in chosen)
+    if flags.models:
+        known = {model.name: model for model in configured}
+        named = (known.get(name, ModelSettings(name)) for name in flags.models)
+        chosen = tuple(attrs.evolve(m, pretend=m.pretend or flags.pretend) for m in named)
+    elif flags.pretend:
+        chosen = (ModelSettings(PRETEND_MODEL, pretend=True),)
+    elif flags.numeric is not None:
+        chosen = tuple(configured)
+    else:
+        return None
+    if flags.numeric is None:
+        return chosen
+    return tuple(attrs.evolve(model, numeric=flags.numeric) for model in chosen)

@@ -19,7 +19,15 @@ import typer
 
 from pie_trio.cli.embedded import find_program, open_ports
 from pie_trio.cli.exit_codes import ExitCode, Usage
-from pie_trio.cli.options import ConfigOption, Flags, PretendOption, SeedOption, UserOption, resolve
+from pie_trio.cli.options import (
+    ConfigOption,
+    Flags,
+    NumericOption,
+    PretendOption,
+    SeedOption,
+    UserOption,
+    resolve,
+)
 from pie_trio.cli.output import Output
 from pie_trio.cli.progress import open_steps
 from pie_trio.cli.recorder import open_recorder
@@ -55,6 +63,7 @@ def run(
         str | None, typer.Option("--server", help="Run there instead: ws://host:port.")
     ] = None,
     pretend: PretendOption = False,
+    numeric: NumericOption = None,
     seed: SeedOption = None,
     log: LogOption = None,
     record: RecordOption = None,
@@ -68,12 +77,13 @@ def run(
     Example: pie-trio run text-completion -- --prompt "What is the capital of France?"
     """
     output = Output.of_process()
-    flags = Flags(models=[model] if model else (), pretend=pretend, seed=seed, log=log)
+    models = [model] if model else ()
+    flags = Flags(models=models, pretend=pretend, seed=seed, log=log, numeric=numeric)
     if server is not None:
         if flags != Flags() or config is not None or record is not None:
             raise Usage(
-                "--model, --pretend, --seed, --log, --record and --config are for an engine of our "
-                "own; the server has its own (a program may take --model after --)"
+                "--model, --pretend, --numeric, --seed, --log, --record and --config are for an "
+                "engine of our own; the server has its own (a program may take --model after --)"
             )
         leave_with(lambda: run_on_server(server, user, program, arguments or (), output))
     settings = resolve(config, attrs.evolve(flags, log=log or "off")).settings

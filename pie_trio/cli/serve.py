@@ -16,7 +16,14 @@ import typer
 
 from pie_trio.cli.embedded import open_ports
 from pie_trio.cli.exit_codes import ExitCode, Unreachable
-from pie_trio.cli.options import ConfigOption, Flags, PretendOption, SeedOption, resolve
+from pie_trio.cli.options import (
+    ConfigOption,
+    Flags,
+    NumericOption,
+    PretendOption,
+    SeedOption,
+    resolve,
+)
 from pie_trio.cli.output import Output
 from pie_trio.cli.progress import open_steps
 from pie_trio.cli.session import leave_with, open_interrupts
@@ -41,6 +48,7 @@ def serve(
         list[str] | None, typer.Option("--model", help="Serve this model; may be repeated.")
     ] = None,
     pretend: PretendOption = False,
+    numeric: NumericOption = None,
     seed: SeedOption = None,
     log: Annotated[
         str | None, typer.Option("--log", help="Log on stderr: console, json or off.")
@@ -54,7 +62,7 @@ def serve(
 
     Example: pie-trio serve --port 8080 --model smollm2-135m
     """
-    flags = Flags(host, port, model or (), pretend, seed, log)
+    flags = Flags(host, port, model or (), pretend, seed, log, numeric)
     settings = resolve(config, flags).settings
     leave_with(lambda: _serve(settings, Output.of_process(), "debug" if verbose else "info"))
 

@@ -150,8 +150,10 @@ class Client:
         number = self._link.next_number()
         return await self._link.ask(Query(corr_id=number, subject=subject, record=record))
 
-    async def model_status(self) -> dict[str, int | float | list[int]]:
-        status: dict[str, int | float | list[int]] = json.loads(await self.query("model_status"))
+    async def model_status(self) -> dict[str, int | float | str | list[int]]:
+        status: dict[str, int | float | str | list[int]] = json.loads(
+            await self.query("model_status")
+        )
         return status
 
     async def check(

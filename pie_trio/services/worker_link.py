@@ -291,7 +291,7 @@ def worker_command(spec: WorkerSpec, generation: int, endpoint: str) -> list[str
     command = [
         *(sys.executable, "-m", "gpu_worker", "--endpoint", endpoint),
         *("--generation", str(generation), "--model", str(spec.directory)),
-        *("--parent", str(os.getpid())),
+        *("--parent", str(os.getpid()), "--numeric", spec.settings.numeric.value),
     ]
     if spec.settings.pretend:
         step, row = spec.settings.pretend_step_seconds, spec.settings.pretend_row_seconds

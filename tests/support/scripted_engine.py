@@ -114,7 +114,7 @@ class ScriptedEngine:
         self.forgotten.append(instance.id)
         del self._instances[instance.id]
 
-    def model_status(self) -> dict[str, int | float | list[int]]:
+    def model_status(self) -> dict[str, int | float | str | list[int]]:
         return {"pretend.kv_pages_used": 0, "pretend.batch_size_hist": [1, 2]}
 
     async def _run(self, instance: ScriptedInstance, script: Script) -> None:
