@@ -22,6 +22,7 @@ from benchmarks.engine_setup import set_up
 from pie_trio.home import Home
 from pie_trio.services.model_store import DEFAULT_MODEL, ModelStore
 
+FAILED = 5  # the exit code when a bar does not hold, or a peer cannot be set up
 ROUNDS, ROUNDS_QUICK = 7, 1
 STARTS, STARTS_QUICK = 3, 1
 ARRIVALS, ARRIVALS_QUICK = 20, 6
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         failures = set_up(say)
         for failure in failures:
             say(f"could not set up {failure}")
-        return 1 if failures else 0
+        return FAILED if failures else 0
     plan = _plan(options)
     record = Bench(plan, say).run()
     record["sizes"] = sizes_of(plan.directory)
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         from benchmarks.engine_plot import plot
 
         plot(record, options.plot)
-    return 0
+    return 0 if all(bar["holds"] for bar in record["bars"]) else FAILED
 
 
 def _parser() -> argparse.ArgumentParser:

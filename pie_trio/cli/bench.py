@@ -1,0 +1,65 @@
+"""`pie-trio bench`: what the product claims about its speed, measured on this machine.
+
+The measurements themselves live in the package `benchmarks`; this is their front door. It ends with
+a code of its own when a bar does not hold, so that a script can tell that from a crash.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pie_trio.cli.exit_codes import ExitCode
+
+app = typer.Typer(no_args_is_help=True, help="Measure this machine's engine beside others.")
+
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", help="Write raw samples, configurations and bars there.")
+]
+
+
+@app.callback()
+def _bench() -> None:
+    """Measure this machine's engine beside others."""
+
+
+@app.command("engine")
+def engine(
+    setup: Annotated[
+        bool, typer.Option("--setup", help="Install the peers, each in an environment, and end.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One round of the main cases: under 3 minutes.")
+    ] = False,
+    accuracy: Annotated[
+        bool, typer.Option("--accuracy", help="Measure how exact the numeric modes are, instead.")
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="This engine only; may be repeated.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="A stored model's name.")] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", help="How often each case.")] = None,
+    json: JsonOption = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw it as a PNG.")] = None,
+) -> None:
+    """Our engine, bare and served, beside the engines one would pick instead.
+
+    Prints Markdown. Figures are comparable within one run only.
+
+    Example: pie-trio bench engine --setup && pie-trio bench engine --json engine.json
+    """
+    flags = {"--setup": setup, "--quick": quick}
+    arguments = [name for name, is_set in flags.items() if is_set]
+    for each in only or ():
+        arguments += ["--only", each]
+    for name, value in (("--model", model), ("--rounds", rounds), ("--json", json)):
+        arguments += [] if value is None else [name, str(value)]
+    arguments += [] if plot is None else ["--plot", str(plot)]
+    # Loaded by name: the command line must not load what a benchmark needs, such as torch.
+    measurement = importlib.import_module(
+        "benchmarks.accuracy" if accuracy else "benchmarks.engine"
+    )
+    raise typer.Exit(ExitCode(measurement.main(arguments)))
