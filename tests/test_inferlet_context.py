@@ -314,3 +314,25 @@ return [tokens, generation.tokens, len(generated.sequence.pages)]
     by_hand, generated, pages = await value_of(tmp_path, body)
     assert by_hand == generated
     assert pages <= 3
+
+
+async def test_the_start_of_an_answer_is_read_behind_its_question(tmp_path: Path) -> None:
+    body = """
+context = Context(get_model())
+context.fill_user("hello")
+context.fill("Thought:")
+first = await context.generate(8, stop=max_tokens(8)).collect()
+context.fill("Observation:")
+second = await context.generate(8, stop=max_tokens(8)).collect()
+context.fill_user("more")
+await context.flush()
+return [context.model.tokenizer.decode(context.tokens), first, second]
+"""
+    whole, first, second = await value_of(tmp_path, body)
+    answer = f"Thought:{first}Observation:{second}"
+    assert whole.index("hello") < whole.index(answer) < whole.index("more")
+
+
+async def test_tokens_behind_messages_wait_for_a_flush(tmp_path: Path) -> None:
+    body = "context = Context(get_model())\ncontext.fill_user('hello')\ncontext.fill_tokens([1])"
+    assert "await flush() first" in await error_of(tmp_path, body)

@@ -176,9 +176,28 @@ def test_a_chat_knows_what_the_model_wrote() -> None:
     chat = Chat()
     chat.say("user", "hello")
     chat.take_new(render(chat.request()))
-    chat.hear("hi!")
+    chat.write("hi")
+    chat.write("!")
     chat.say("user", "more")
     assert chat.take_new(render(chat.request())) == "</><user>more</><assistant>"
+
+
+def test_the_start_of_an_answer_stands_behind_its_question() -> None:
+    chat = Chat()
+    chat.say("user", "hello")
+    chat.write("Well, ")
+    assert chat.take_new(render(chat.request())) == "<user>hello</><assistant>Well, "
+    chat.write("hi!")
+    assert chat.is_complete
+    chat.say("user", "more")
+    assert chat.take_new(render(chat.request())) == "</><user>more</><assistant>"
+
+
+def test_text_outside_of_a_turn_is_nobodys_message() -> None:
+    chat = Chat()
+    chat.write("once upon a time")
+    chat.say("user", "hello")
+    assert chat.take_new(render(chat.request())) == "<user>hello</><assistant>"
 
 
 def test_a_copy_of_a_chat_goes_its_own_way() -> None:

@@ -37,5 +37,5 @@ def test_all_guest_python_is_typed(tmp_path: Path) -> None:
         check=False,
     )
     complaints = [line for line in checked.stdout.splitlines() if line.startswith("app/")]
-    assert complaints == []
+    assert complaints == [], "\n".join(complaints)
     assert checked.returncode in (0, 1), checked.stderr

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Beam:
-    """One continuation: its context, the tokens that were added, and the sum of their ln p."""
+    """One continuation: its context, the tokens that were added, and the sum of their ln p (which
+    counts a stop sequence that is not part of the text)."""
 
     context: Context
     tokens: tuple[int, ...] = ()
@@ -34,9 +35,11 @@ async def search(start: Context, width: int, stop: StopCondition) -> Beam:
         raise ValueError(f"a beam search keeps at least one beam, not {width}")
     await start.flush()
     beams = [Beam(start.fork())]
-    while stop.ask(beams[0].tokens) is None:
+    while (hidden := stop.ask(beams[0].tokens)) is None:
         beams = await _step(beams, width, stop)
-    return beams[0]
+    best = beams[0]
+    best.context.truncate(len(best.context.tokens) - hidden)
+    return Beam(best.context, best.tokens[: len(best.tokens) - hidden], best.score)
 
 
 async def _step(beams: Sequence[Beam], width: int, stop: StopCondition) -> list[Beam]:

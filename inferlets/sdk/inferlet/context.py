@@ -59,8 +59,10 @@ class Context:
     # What the model is to read next
 
     def fill(self, text: str) -> None:
-        """Adds text as it stands."""
-        self.fill_tokens(self.model.tokenizer.encode(text))
+        """Adds text as it stands; behind a user's message, it is the start of the answer."""
+        if self.chat.is_complete or self.chat.written is None:
+            self.fill_tokens(self.model.tokenizer.encode(text))
+        self.chat.write(text)
 
     def fill_tokens(
         self,
@@ -70,6 +72,8 @@ class Context:
     ) -> None:
         """Adds tokens: where they are thought to stand, by default after the last one, and which
         tokens before itself each one sees, by default all that are not hidden."""
+        if not self.chat.is_complete:
+            raise RuntimeError("await flush() first: there are messages before these tokens")
         self.sequence.fill(tokens, positions, rows)
 
     def fill_system(self, content: str) -> None:
@@ -249,7 +253,7 @@ class Context:
 
     def _end_generation(self, hidden: int, text: str) -> None:
         self.truncate(len(self.tokens) - hidden)
-        self.chat.hear(text)
+        self.chat.write(text)
 
     async def _render_chat(self) -> None:
         if self.chat.is_complete:
@@ -257,7 +261,7 @@ class Context:
         rendered = await self.queue.query(f"render-chat {self.chat.request()}")
         if rendered.startswith("error: "):
             raise ValueError(rendered.removeprefix("error: "))
-        self.fill(self.chat.take_new(rendered))
+        self.fill_tokens(self.model.tokenizer.encode(self.chat.take_new(rendered)))
 
     async def _run(self, end: int, ask: Callable[[ForwardPass, int], None]) -> PassResult:
         """One pass over the pending tokens before `end`; `ask` says what to ask of the last."""

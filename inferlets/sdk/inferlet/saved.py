@@ -59,7 +59,7 @@ async def open_into(context: Context, name: str) -> bool:
     context.sequence.visibility = Visibility(
         Brle(found["hidden"]), {int(token): Brle(runs) for token, runs in found["rows"].items()}
     )
-    context.chat = Chat.from_messages(found["messages"], found["chat_held"])
+    context.chat = Chat(found["messages"], found["chat_held"], found["chat_written"])
     _take_pages(context, _pages_name(name), found["pages"])
     return True
 
@@ -73,6 +73,7 @@ def _described(context: Context, pages: int) -> dict[str, object]:
         "rows": {token: row.runs for token, row in own.items()},
         "messages": context.chat.messages,
         "chat_held": context.chat.held,
+        "chat_written": context.chat.written,
         "pages": pages,
     }
 

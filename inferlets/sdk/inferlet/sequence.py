@@ -31,8 +31,8 @@ class TokenSequence:
     def fill(
         self,
         tokens: Sequence[int],
-        positions: Sequence[int] | None,
-        rows: Sequence[Brle] | None,
+        positions: Sequence[int] | None = None,
+        rows: Sequence[Brle] | None = None,
     ) -> None:
         """By default, positions count on and every token sees all that is not hidden."""
         if positions is None:
@@ -78,7 +78,7 @@ class TokenSequence:
             raise ValueError("pages can only follow full pages without pending tokens")
         pages = other._share(other.held // self.page_size)
         end = len(pages) * self.page_size
-        self.fill(other.tokens[:end], other.positions[:end], None)
+        self.fill(other.tokens[:end], other.positions[:end])
         self.pages += pages
         self.held += end
 

@@ -1,0 +1,35 @@
+"""best-of-n: several answers at the same time; the one that the model finds likeliest is kept."""
+
+import asyncio
+from argparse import Namespace
+
+from inferlet import ArgumentParser, Context, Sampler, get_model, send
+
+
+def read_arguments(args: list[str]) -> Namespace:
+    parser = ArgumentParser("best-of-n", "draws answers and keeps the best")
+    parser.add_argument("--prompt", default="Name a colour of the rainbow.", help="the question")
+    parser.add_argument("--samples", type=int, default=4, help="so many answers")
+    parser.add_argument("--temperature", type=float, default=0.8, help="what makes them differ")
+    parser.add_argument("--max-tokens", type=int, default=48, help="at most so many tokens each")
+    parser.add_argument("--model", help="which model answers (default: the first)")
+    return parser.parse_args(args)
+
+
+async def draw(trunk: Context, wanted: Namespace) -> tuple[float, str]:
+    """An answer, and the mean ln p of its tokens."""
+    answer = trunk.fork().generate(wanted.max_tokens, Sampler.multinomial(wanted.temperature))
+    text = await answer.collect()
+    scores = await trunk.fork().score(answer.tokens)
+    return sum(scores) / max(len(scores), 1), text
+
+
+async def main(args: list[str]) -> dict[str, object]:
+    wanted = read_arguments(args)
+    trunk = Context(get_model(wanted.model))
+    trunk.fill_user(wanted.prompt)
+    await trunk.flush()
+    drawn = await asyncio.gather(*(draw(trunk, wanted) for _ in range(wanted.samples)))
+    score, text = max(drawn)
+    send(text)
+    return {"text": text, "score": score, "scores": [each for each, _ in drawn]}

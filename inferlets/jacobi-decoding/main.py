@@ -1,0 +1,39 @@
+"""jacobi-decoding: guesses several tokens ahead and lets every pass mend all guesses at once."""
+
+from argparse import Namespace
+
+from inferlet import ArgumentParser, Context, any_of, get_model, max_tokens, send, stop_tokens
+
+
+def read_arguments(args: list[str]) -> Namespace:
+    parser = ArgumentParser("jacobi-decoding", "writes several tokens a pass, and the same text")
+    parser.add_argument("--prompt", default="Count from one to twenty.", help="the question")
+    parser.add_argument("--guesses", type=int, default=5, help="so many tokens ahead")
+    parser.add_argument("--max-tokens", type=int, default=64, help="at most so many tokens")
+    parser.add_argument("--model", help="which model writes (default: the first)")
+    return parser.parse_args(args)
+
+
+async def main(args: list[str]) -> dict[str, object]:
+    wanted = read_arguments(args)
+    context = Context(get_model(wanted.model))
+    context.fill_user(wanted.prompt)
+    await context.flush()
+    stop = any_of(stop_tokens(context.model.stop_tokens()), max_tokens(wanted.max_tokens))
+    written: list[int] = []
+    guesses: list[int] = []
+    passes, hidden = 0, None
+    while hidden is None:
+        guesses += [context.tokens[-1]] * (wanted.guesses - len(guesses))
+        verified = await context.verify(guesses)
+        passes += 1
+        # What the model says behind a wrong guess is the next guess for that place.
+        guesses = verified.rest[: wanted.guesses]
+        for token in verified.tokens:
+            written.append(token)
+            hidden = stop.ask(written)
+            if hidden is not None:
+                break
+    text = context.model.tokenizer.decode(written[: len(written) - hidden])
+    send(text)
+    return {"text": text, "tokens": len(written), "passes": passes}

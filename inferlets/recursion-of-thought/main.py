@@ -1,0 +1,65 @@
+"""recursion-of-thought: divides a problem until it is easy, solves the parts, merges them."""
+
+import asyncio
+from argparse import Namespace
+
+from inferlet import ArgumentParser, Context, get_model, send
+
+SYSTEM = "You solve problems by small steps. You answer in one short sentence."
+QUESTION = "What is the product of 987 and 123?"
+
+
+def read_arguments(args: list[str]) -> Namespace:
+    parser = ArgumentParser("recursion-of-thought", "divides, solves and merges, in forks")
+    parser.add_argument("--question", default=QUESTION, help="the problem")
+    parser.add_argument("--depth", type=int, default=3, help="divide at most so often")
+    parser.add_argument("--max-tokens", type=int, default=32, help="at most so many a step")
+    parser.add_argument(
+        "--script", default="", help="decisions in place of the model's, as in branch,leaf,leaf"
+    )
+    parser.add_argument("--model", help="which model thinks (default: the first)")
+    return parser.parse_args(args)
+
+
+class Recursion:
+    """One problem and what may be spent on it; `leaves` counts what was solved directly."""
+
+    def __init__(self, wanted: Namespace) -> None:
+        self._tokens_max = wanted.max_tokens
+        self._script = [word for word in wanted.script.split(",") if word]
+        self.leaves = 0
+
+    async def solve(self, trunk: Context, problem: str, depth: int) -> str:
+        if depth == 0 or not await self._divides(trunk, problem):
+            self.leaves += 1
+            return await self._say(trunk, f"Solve this: {problem}")
+        halves = (
+            await self._say(trunk, f"What is the first half of this problem? {problem}"),
+            await self._say(trunk, f"What is the second half of this problem? {problem}"),
+        )
+        solving = (self.solve(trunk, half, depth - 1) for half in halves)
+        first, second = await asyncio.gather(*solving)
+        return await self._say(trunk, f"{problem} We know: {first} {second} Merge the two.")
+
+    async def _divides(self, trunk: Context, problem: str) -> bool:
+        if self._script:
+            return bool(self._script.pop(0) == "branch")
+        asked = f"Is this problem easy? Answer <leaf> if so, else <branch>. {problem}"
+        return "<branch>" in await self._say(trunk, asked)
+
+    async def _say(self, trunk: Context, prompt: str) -> str:
+        """Every question is a fork of the common start, so nothing is read twice."""
+        fork = trunk.fork()
+        fork.fill_user(prompt)
+        return await fork.generate(self._tokens_max).collect()
+
+
+async def main(args: list[str]) -> dict[str, object]:
+    wanted = read_arguments(args)
+    trunk = Context(get_model(wanted.model))
+    trunk.fill_system(SYSTEM)
+    await trunk.flush()
+    recursion = Recursion(wanted)
+    text = await recursion.solve(trunk, wanted.question, wanted.depth)
+    send(text)
+    return {"leaves": recursion.leaves, "text": text}

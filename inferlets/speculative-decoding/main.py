@@ -1,0 +1,54 @@
+"""speculative-decoding: what followed these words before is guessed to follow them again."""
+
+from argparse import Namespace
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from inferlet import ArgumentParser, Context, get_model, send
+
+PROMPT = "Print the word hello ten times."
+
+
+def read_arguments(args: list[str]) -> Namespace:
+    parser = ArgumentParser("speculative-decoding", "guesses by n-grams, and writes the same text")
+    parser.add_argument("--prompt", default=PROMPT, help="the question")
+    parser.add_argument("--look-back", type=int, default=1, help="tokens that must be the same")
+    parser.add_argument("--look-ahead", type=int, default=4, help="at most so many guesses")
+    parser.add_argument("--memory", type=int, default=1000, help="so many places are remembered")
+    parser.add_argument("--max-tokens", type=int, default=256, help="at most so many tokens")
+    parser.add_argument("--model", help="which model writes (default: the first)")
+    return parser.parse_args(args)
+
+
+class Ngrams:
+    """Where each few tokens were seen last; the longest unused are forgotten first."""
+
+    def __init__(self, look_back: int, look_ahead: int, memory: int) -> None:
+        self._look_back, self._look_ahead, self._memory = look_back, look_ahead, memory
+        self._places: OrderedDict[tuple[int, ...], int] = OrderedDict()
+        self._read = look_back
+        self.passes = 0
+
+    def draft(self, tokens: Sequence[int]) -> Sequence[int]:
+        self.passes += 1
+        for end in range(self._read, len(tokens)):
+            key = tuple(tokens[end - self._look_back : end])
+            self._places[key] = end
+            self._places.move_to_end(key)
+            if len(self._places) > self._memory:
+                self._places.popitem(last=False)
+        self._read = max(len(tokens), self._look_back)
+        place = self._places.get(tuple(tokens[-self._look_back :]))
+        return tokens[place : place + self._look_ahead] if place else ()
+
+
+async def main(args: list[str]) -> dict[str, object]:
+    wanted = read_arguments(args)
+    context = Context(get_model(wanted.model))
+    context.fill_user(wanted.prompt)
+    await context.flush()
+    ngrams = Ngrams(wanted.look_back, wanted.look_ahead, wanted.memory)
+    answer = context.generate(wanted.max_tokens, drafter=ngrams.draft)
+    async for piece in answer:
+        send(piece)
+    return {"text": answer.text, "tokens": len(answer.tokens), "passes": ngrams.passes}
