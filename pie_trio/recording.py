@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Final
 
 import attrs
@@ -17,6 +18,7 @@ import trio
 from pie_trio.config import Limits
 from pie_trio.events import RecordingStarted
 from pie_trio.home import Home
+from pie_trio.messages import Owner
 from pie_trio.ports import Ports
 from pie_trio.program_loader import LoadedProgram, LoaderMaker, ProgramLoader
 from pie_trio.services.program_store import ProgramRecord
@@ -25,6 +27,7 @@ from pie_trio.wasm.host.interfaces import host_interfaces
 from pie_trio.wasm.host.state import InstanceHost
 from pie_trio.wasm.recording import Recording, recorded
 
+OnCall = Callable[[Owner], None]
 FELT_LIMITS: Final = (
     "memory_guest_bytes",
     "resources_per_guest",
@@ -38,14 +41,19 @@ FELT_LIMITS: Final = (
 )
 
 
-def recording_loader(ports: Ports) -> LoaderMaker:
-    """For an engine whose every instance is recorded; the events go to these ports."""
+def recording_loader(
+    ports: Ports, on_call: OnCall | None = None, *, is_quiet: bool = False
+) -> LoaderMaker:
+    """For an engine whose every instance is recorded; the events go to these ports.
+
+    `on_call` is told before each host call whose it is; a quiet loader tells nothing else.
+    """
 
     def make(
         sandbox: Sandbox, home: Home, limits: Limits, say: Callable[[str], None]
     ) -> RecordingLoader:
         loader = ProgramLoader(sandbox, home, limits, say, recorded(host_interfaces()))
-        return RecordingLoader(loader, ports)
+        return RecordingLoader(loader, ports, on_call, is_quiet)
 
     return make
 
@@ -56,9 +64,12 @@ class RecordingLoader:
 
     loader: ProgramLoader
     ports: Ports
+    on_call: OnCall | None
+    is_quiet: bool
 
     async def load(self, record: ProgramRecord) -> RecordedProgram:
-        return RecordedProgram(await self.loader.load(record), self.ports)
+        loaded = await self.loader.load(record)
+        return RecordedProgram(loaded, self.ports, self.on_call, self.is_quiet)
 
 
 @attrs.frozen(eq=False)
@@ -67,6 +78,8 @@ class RecordedProgram:
 
     loaded: LoadedProgram
     ports: Ports
+    on_call: OnCall | None
+    is_quiet: bool
 
     @property
     def identity(self) -> str:
@@ -94,18 +107,21 @@ class RecordedProgram:
         )
 
     def _recording(self, host: InstanceHost) -> Recording:
-        hidden = len(self.loaded.arguments)
+        hidden, emit = len(self.loaded.arguments), self.ports.emit
+        if not self.is_quiet:
+            emit(self._started(host, hidden))
+        told = None if self.on_call is None else partial(self.on_call, host.owner)
         instance, limits = host.owner.instance, host.limits
-        self.ports.emit(
-            RecordingStarted(
-                trio.current_time(),
-                instance,
-                self.loaded.identity,
-                self.loaded.digest,
-                self.loaded.component,
-                host.arguments[hidden:],
-                self.ports.streams.seed,
-                {name: getattr(limits, name) for name in FELT_LIMITS},
-            )
+        return Recording(host, instance, limits, emit, hidden, told, self.is_quiet)
+
+    def _started(self, host: InstanceHost, hidden: int) -> RecordingStarted:
+        return RecordingStarted(
+            trio.current_time(),
+            host.owner.instance,
+            self.loaded.identity,
+            self.loaded.digest,
+            self.loaded.component,
+            host.arguments[hidden:],
+            self.ports.streams.seed,
+            {name: getattr(host.limits, name) for name in FELT_LIMITS},
         )
-        return Recording(host, instance, limits, self.ports.emit, hidden)

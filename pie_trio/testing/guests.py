@@ -22,7 +22,9 @@ from pie_trio.handles import QueueHandle
 from pie_trio.home import Home
 from pie_trio.mailbox import Reply
 from pie_trio.messages import Owner, PageHandle, PassDraft, PassResult, ResourceKind
-from pie_trio.program_loader import GuestLike, ProgramLike, ProgramLoader
+from pie_trio.ports import Ports
+from pie_trio.program_loader import GuestLike, LoaderMaker, ProgramLike, ProgramSource
+from pie_trio.recording import recording_loader
 from pie_trio.services.program_store import ProgramRecord
 from pie_trio.wasm.fiber import follow
 from pie_trio.wasm.guest import Sandbox
@@ -191,7 +193,7 @@ class ScriptLoader:
 
     scripts: Mapping[str, Script]
     on_call: Callable[[Owner], None]
-    programs: ProgramLoader
+    programs: ProgramSource
 
     async def load(self, record: ProgramRecord) -> ProgramLike:
         name = record.name.removeprefix(NAME_PREFIX)
@@ -203,14 +205,19 @@ class ScriptLoader:
 
 
 def script_loader(
-    scripts: Mapping[str, Script], on_call: Callable[[Owner], None]
-) -> Callable[[Sandbox, Home, Limits, Callable[[str], None]], ScriptLoader]:
-    """What `open_engine` wants."""
+    scripts: Mapping[str, Script],
+    on_call: Callable[[Owner], None],
+    ports: Ports,
+    *,
+    records: bool = False,
+) -> LoaderMaker:
+    """What `open_engine` wants. `records`: the host calls of components become events."""
+    components = recording_loader(ports, on_call, is_quiet=not records)
 
     def make(
         sandbox: Sandbox, home: Home, limits: Limits, say: Callable[[str], None]
     ) -> ScriptLoader:
-        return ScriptLoader(scripts, on_call, ProgramLoader(sandbox, home, limits, say))
+        return ScriptLoader(scripts, on_call, components(sandbox, home, limits, say))
 
     return make
 

@@ -82,6 +82,7 @@ class Simulation:
     scheduler: Mode | None = None
     only: Collection[int] | None = None
     picks: Sequence[int] | None = None
+    records: bool = False  # the host calls of real components are events, too
     _events: list[Event] = attrs.field(factory=list, init=False)
     _reached: Counter[str] = attrs.field(factory=Counter, init=False)
     _launches: list[Launch] = attrs.field(factory=list, init=False)
@@ -172,7 +173,7 @@ class Simulation:
                     launcher=workers.launch,
                     slicing=shop.slicing,
                     sandbox=sandbox,
-                    loader=script_loader(SCRIPTS, on_call),
+                    loader=script_loader(SCRIPTS, on_call, ports, records=self.records),
                 ) as engine:
                     await self._live(scenario, engine, listener, plan, watch, ports)
                     watch.engine = None

@@ -24,6 +24,8 @@ from pie_trio.testing.guests import NAME_PREFIX
 from pie_trio.testing.scripts import SCRIPTS
 from pie_trio.wasm.fiber import Turns
 from pie_trio.wasm.guest import Sandbox
+from pie_trio.wasm.host.interfaces import host_interfaces
+from pie_trio.wasm.recording import recorded
 from pie_trio.wasm.settings import new_engine
 from pie_trio.wasm.ticker import FuelSlices
 
@@ -71,12 +73,21 @@ class Workshop:
 
     async def _load(self, programs: list[str]) -> None:
         limits = Limits()
-        loader = ProgramLoader(self.sandbox, self.home, limits, lambda _line: None)
+        interfaces = recorded(host_interfaces())  # as the simulator's own loader links them
+        loader = ProgramLoader(self.sandbox, self.home, limits, lambda _line: None, interfaces)
         store = ProgramStore(self.home.programs, limits)
         for program in programs:
             record = store.from_file(Path(program)) if "/" in program else store.find(program)
             assert record is not None, f"there is no program {program}"
             await loader.load(record)
+
+    def install(self, path: Path) -> str:
+        """A program of the user's, for all runs from now on; its name. Raises `BadProgram`."""
+        store = ProgramStore(self.home.programs, Limits())
+        record = store.from_file(path)
+        store.install(record.manifest, record.artifact.read_bytes(), overwrite=True)
+        self._installed = frozenset(self._files())
+        return record.identity
 
     def install_scripts(self) -> None:
         store = ProgramStore(self.home.programs, Limits())

@@ -56,10 +56,14 @@ class Recording:
     limits: Limits
     emit: Callable[[Event], None]
     hidden_arguments: int  # those before the user's: for a Python program its source
+    on_call: Callable[[], None] | None = None  # before each call
+    is_quiet: bool = False  # only `on_call` is told
     calls: int = attrs.field(default=0, init=False)
     objects: int = attrs.field(default=0, init=False)
 
     def begin(self, function: str, values: Sequence[Any]) -> OpenCall:
+        if self.on_call is not None:
+            self.on_call()
         self.calls += 1
         told = tuple(told_argument(value, self.limits) for value in values)
         return OpenCall(self, self.calls, function, told, trio.current_time())
@@ -143,6 +147,8 @@ def each_function(
 
 def _recorded(name: str, function: HostFunction) -> HostFunction:
     def inline(recording: Recording, *values: Any) -> Any:
+        if recording.is_quiet:
+            return function(_heard(recording), *values)
         call = recording.begin(name, values)
         try:
             answer = function(recording.host, *map(plain, values))
@@ -152,6 +158,8 @@ def _recorded(name: str, function: HostFunction) -> HostFunction:
         return call.answered(answer)
 
     async def waiting(recording: Recording, *values: Any) -> Any:
+        if recording.is_quiet:
+            return await function(_heard(recording), *values)
         call = recording.begin(name, values)
         try:
             answer = await function(recording.host, *map(plain, values))
@@ -161,6 +169,13 @@ def _recorded(name: str, function: HostFunction) -> HostFunction:
         return call.answered(answer)
 
     return waiting if inspect.iscoroutinefunction(function) else inline
+
+
+def _heard(recording: Recording) -> Any:
+    """The host, of a guest of whose calls nothing is kept."""
+    if recording.on_call is not None:
+        recording.on_call()
+    return recording.host
 
 
 def plain(value: Any) -> Any:
