@@ -7,23 +7,22 @@ It must never touch a page for a request that it refuses.
 
 import os
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
 import numpy as np
 import torch
 
 from gpu_worker.checks import batch_error, owners, request_errors
 from gpu_worker.interface import Facts
 from gpu_worker.kernel_choice import KernelChoice, choose_kernels
+from gpu_worker.kernels import Decoder, Step
 from gpu_worker.kv_cache import pages_within
 from gpu_worker.models.config import DecoderConfig
-from gpu_worker.models.llama import Llama
+from gpu_worker.models.llama import read_parameters
 from gpu_worker.sampler import Choice, Distribution, sample
 from gpu_worker.weights import Weights
-from gpu_worker.wire import Answer, BatchArrays, BatchResult, WorkerLimits
+from gpu_worker.wire import Answer, BatchArrays, BatchResult, SamplerKind, WorkerLimits
 from gpu_worker.wire.arrays import Array
 
 HEAD_ROWS_MAX = 256  # rows whose logits exist at a time
@@ -38,29 +37,19 @@ def load_executor(
     with torch.inference_mode():
         config = DecoderConfig.read(directory)
         kernels = choose_kernels(choice, config, limits.page_size)
-        model = Llama(config, Weights(directory), kernels)
-        return TorchExecutor(directory.name, model, limits)
-
-
-@attrs.frozen
-class _Selection:
-    """The requests that are executed, and which of the batch's rows are theirs."""
-
-    requests: list[int]
-    rows: Array
-    first_row: dict[int, int]  # of each request, counted among the selected rows
+        facts = facts_of(directory.name, config, limits, kernels.name)
+        parameters = read_parameters(config, Weights(directory))
+        decoder = kernels.decoder(config, parameters, facts.pages, facts.page_size)
+        return TorchExecutor(facts, decoder)
 
 
 class TorchExecutor:
     """A Llama-family model over paged memory."""
 
-    def __init__(self, name: str, model: Llama, limits: WorkerLimits) -> None:
-        config = model.config
-        pages = pages_within(limits, config.layers, config.key_heads, config.head_width)
-        self.facts = _facts(name, model, limits, pages)
-        self._model = model
-        self._memory = model.kernels.memory(config, pages, limits.page_size)
-        self._embeddings = torch.zeros(limits.embeddings, config.hidden)
+    def __init__(self, facts: Facts, decoder: Decoder) -> None:
+        self.facts = facts
+        self._decoder = decoder
+        self._embeddings = torch.zeros(facts.embeddings, facts.hidden_size)
 
     @torch.inference_mode()
     def execute(self, batch: BatchArrays) -> BatchResult:
@@ -75,74 +64,80 @@ class TorchExecutor:
 
     def _answers(self, batch: BatchArrays) -> tuple[Answer, ...]:
         for source, target in batch.copies.tolist():
-            self._memory.copy_page(source, target)
+            self._decoder.memory.copy_page(source, target)
         errors = request_errors(batch, self.facts)
-        selection = _select(batch, errors)
-        results: dict[int, list[int | Distribution]] = defaultdict(list)
-        if selection.requests:
-            hidden = self._forward(batch, selection)
-            for request, result in self._outputs(batch, selection, hidden):
+        chosen = np.ones(batch.request_count, dtype=bool)
+        chosen[list(errors)] = False
+        results: list[list[int | Distribution]] = [[] for _ in chosen]
+        if chosen.any():
+            hidden = self._forward(batch, chosen)
+            for request, result in self._outputs(batch, chosen, hidden):
                 if result is None:
                     errors[request] = "the logits are not finite"
                 else:
                     results[request].append(result)
         return tuple(
-            Answer((), (), errors[request]) if request in errors else _answer(results[request])
-            for request in range(batch.request_count)
+            Answer((), (), errors[request]) if request in errors else _answer(found)
+            for request, found in enumerate(results)
         )
 
-    def _forward(self, batch: BatchArrays, selection: _Selection) -> torch.Tensor:
-        tokens = torch.from_numpy(batch.tokens[selection.rows].astype(np.int64))
-        positions = torch.from_numpy(batch.positions[selection.rows].astype(np.int64))
-        rows = self._model.embed(tokens.clamp_min(0))
-        if bool((tokens < 0).any()):
-            given = tokens < 0
-            rows[given] = self._embeddings[-1 - tokens[given]]
-        angles = self._model.angles(positions)
-        attend = self._memory.attention(batch, selection.requests, angles)
-        hidden = self._model.forward(rows, attend)
-        self._keep_embeddings(batch, selection, hidden)
+    def _forward(self, batch: BatchArrays, chosen: Array) -> torch.Tensor:
+        """Final hidden rows in the rows' places; those of requests left out are undefined."""
+        rows = np.repeat(chosen, np.diff(batch.row_indptr)).nonzero()[0]
+        step = Step(batch, chosen.nonzero()[0], rows, self._embeddings)
+        hidden = self._decoder.forward(step)
+        if len(rows) < len(batch.tokens):
+            placed = torch.empty(len(batch.tokens), hidden.shape[1])
+            placed[rows] = hidden
+            hidden = placed
+        self._keep_embeddings(batch, chosen, hidden)
         return hidden
 
-    def _keep_embeddings(
-        self, batch: BatchArrays, selection: _Selection, hidden: torch.Tensor
-    ) -> None:
-        for index, request in enumerate(owners(batch.embed_indptr).tolist()):
-            if request in selection.first_row:
-                row = selection.first_row[request] + int(batch.embed_rows[index])
-                self._embeddings[int(batch.embed_slots[index])] = hidden[row]
+    def _keep_embeddings(self, batch: BatchArrays, chosen: Array, hidden: torch.Tensor) -> None:
+        owner = owners(batch.embed_indptr)
+        kept = chosen[owner]
+        if kept.any():
+            rows = (batch.row_indptr[owner] + batch.embed_rows)[kept]
+            for slot, row in zip(batch.embed_slots[kept].tolist(), rows.tolist(), strict=True):
+                self._embeddings[slot] = hidden[row]
 
     def _outputs(
-        self, batch: BatchArrays, selection: _Selection, hidden: torch.Tensor
+        self, batch: BatchArrays, chosen: Array, hidden: torch.Tensor
     ) -> Iterator[tuple[int, int | Distribution | None]]:
         """Each wanted output with its request, in order; none where the logits are no numbers."""
-        wanted = [
-            (request, index)
-            for index, request in enumerate(owners(batch.output_indptr).tolist())
-            if request in selection.first_row
-        ]
-        for start in range(0, len(wanted), HEAD_ROWS_MAX):
-            part = wanted[start : start + HEAD_ROWS_MAX]
-            rows = [selection.first_row[r] + int(batch.output_rows[i]) for r, i in part]
-            choices = [Choice(batch.output(i), int(batch.seeds[r])) for r, i in part]
-            logits = self._model.logits(hidden[rows])
-            finite = torch.isfinite(logits.sum(dim=-1)).tolist()
-            results = sample(logits.nan_to_num(), choices, self.facts.distribution_max)
-            for (request, _), good, result in zip(part, finite, results, strict=True):
-                yield request, result if good else None
+        owner = owners(batch.output_indptr)
+        wanted = chosen[owner]
+        is_best = (batch.temperatures == 0) & (batch.output_kinds != SamplerKind.DISTRIBUTION)
+        rows = batch.row_indptr[owner] + batch.output_rows
+        found: dict[int, int | Distribution | None] = {}
+        for part in _parts(wanted & is_best):
+            found |= zip(part.tolist(), self._best(hidden[rows[part]]), strict=True)
+        for part in _parts(wanted & ~is_best):
+            choices = [Choice(batch.output(i), int(batch.seeds[owner[i]])) for i in part.tolist()]
+            found |= zip(part.tolist(), self._sampled(hidden[rows[part]], choices), strict=True)
+        for index, request in enumerate(owner.tolist()):
+            if index in found:
+                yield request, found[index]
+
+    def _best(self, hidden: torch.Tensor) -> list[int | Distribution | None]:
+        best, finite = self._decoder.best(hidden)
+        pairs = zip(best.tolist(), finite.tolist(), strict=True)
+        return [token if good else None for token, good in pairs]
+
+    def _sampled(
+        self, hidden: torch.Tensor, choices: list[Choice]
+    ) -> list[int | Distribution | None]:
+        logits = self._decoder.logits(hidden)
+        finite = torch.isfinite(logits.sum(dim=-1)).tolist()
+        results = sample(logits.nan_to_num(), choices, self.facts.distribution_max)
+        return [r if good else None for r, good in zip(results, finite, strict=True)]
 
 
-def _select(batch: BatchArrays, errors: dict[int, str]) -> _Selection:
-    requests = [request for request in range(batch.request_count) if request not in errors]
-    first_row: dict[int, int] = {}
-    parts = [np.zeros(0, dtype=np.int64)]
-    count = 0
-    for request in requests:
-        begin, end = int(batch.row_indptr[request]), int(batch.row_indptr[request + 1])
-        first_row[request] = count
-        count += end - begin
-        parts.append(np.arange(begin, end))
-    return _Selection(requests, np.concatenate(parts), first_row)
+def _parts(marked: Array) -> Iterator[Array]:
+    """The indices that are marked, as many at a time as may have logits."""
+    indices = marked.nonzero()[0]
+    for start in range(0, len(indices), HEAD_ROWS_MAX):
+        yield indices[start : start + HEAD_ROWS_MAX]
 
 
 def _answer(results: list[int | Distribution]) -> Answer:
@@ -151,17 +146,16 @@ def _answer(results: list[int | Distribution]) -> Answer:
     return Answer(tokens, distributions, None)
 
 
-def _facts(name: str, model: Llama, limits: WorkerLimits, pages: int) -> Facts:
-    config = model.config
+def facts_of(name: str, config: DecoderConfig, limits: WorkerLimits, kernels: str) -> Facts:
     return Facts(
         model=name,
         vocab_size=config.vocab_size,
         hidden_size=config.hidden,
         layers=config.layers,
         page_size=limits.page_size,
-        pages=pages,
+        pages=pages_within(limits, config.layers, config.key_heads, config.head_width),
         embeddings=limits.embeddings,
         batch_tokens_max=limits.batch_tokens_max,
         distribution_max=limits.distribution_max,
-        numeric=f"{NUMERIC}, {model.kernels.name} kernels",
+        numeric=f"{NUMERIC}, {kernels} kernels",
     )

@@ -1,21 +1,66 @@
-"""What a decoder needs of the arithmetic beneath it, in plain torch or in C.
+"""What an executor needs of the arithmetic beneath it, in plain torch or in C.
 
-Owns the protocols, so that a decoder is written once. Both kinds give the same numbers within fp32
-rounding; they differ in how weights and pages lie in memory, which nobody else sees.
-It must never know a model's architecture.
+Owns the protocols. A decoder computes whole passes: in torch layer by layer, in C in one call. Both
+kinds give the same numbers within fp32 rounding; they differ in how weights and pages lie in
+memory, which nobody else sees.
+It must never know a model's file, nor what is wanted of a hidden row.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Protocol
 
+import attrs
 import torch
 
 from gpu_worker.models.config import DecoderConfig
 from gpu_worker.wire import BatchArrays
+from gpu_worker.wire.arrays import Array
 
-Linear = Callable[[torch.Tensor], torch.Tensor]  # rows @ weight.T + bias
-# (layer, rows of joined queries, keys and values) -> attended rows; the rows are appended first.
-Attend = Callable[[int, torch.Tensor], torch.Tensor]
+
+@attrs.frozen(eq=False)
+class Parameter:
+    """rows @ weight.T + bias; the weight as it was stored, the bias in fp32."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
+
+
+@attrs.frozen(eq=False)
+class LayerParameters:
+    """Matrices that read the same rows are joined; norms are in fp32."""
+
+    attention_norm: torch.Tensor
+    query_key_value: Parameter
+    attended: Parameter
+    feed_norm: torch.Tensor
+    gate_up: Parameter
+    down: Parameter
+
+
+@attrs.frozen(eq=False)
+class Parameters:
+    """`frequencies` is one angle per position and pair of dimensions. Layers are read one by one,
+    so that only one lies in memory as it was stored.
+    """
+
+    embedding: torch.Tensor
+    frequencies: torch.Tensor
+    layers: Iterator[LayerParameters]
+    norm: torch.Tensor
+    head: Parameter
+
+
+@attrs.frozen(eq=False)
+class Step:
+    """The requests of a batch that are executed, and which of its rows are theirs.
+
+    Token -1-s reads row s of `slots`.
+    """
+
+    batch: BatchArrays
+    requests: Array
+    rows: Array
+    slots: torch.Tensor
 
 
 class Memory(Protocol):
@@ -26,8 +71,23 @@ class Memory(Protocol):
 
     def copy_page(self, source: int, target: int) -> None: ...
 
-    def attention(self, batch: BatchArrays, requests: list[int], angles: torch.Tensor) -> Attend:
-        """What one batch means for attention; `angles` [row, pair] of these requests' rows."""
+
+class Decoder(Protocol):
+    """One model over its own pages."""
+
+    @property
+    def memory(self) -> Memory: ...
+
+    def forward(self, step: Step) -> torch.Tensor:
+        """Appends the step's rows to their pages; the result is their final hidden rows, normed."""
+        ...
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[row, token]"""
+        ...
+
+    def best(self, hidden: torch.Tensor) -> tuple[Array, Array]:
+        """The first of the tokens with the greatest logit, and whether all logits are finite."""
         ...
 
 
@@ -37,22 +97,6 @@ class Kernels(Protocol):
     @property
     def name(self) -> str: ...
 
-    def memory(self, config: DecoderConfig, pages: int, page_size: int) -> Memory: ...
-
-    def linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
-        """`weight` is as it was stored, `bias` in fp32."""
-        ...
-
-    def add_norm(
-        self,
-        hidden: torch.Tensor,
-        change: torch.Tensor | None,
-        weight: torch.Tensor,
-        epsilon: float,
-    ) -> torch.Tensor:
-        """Adds the change to `hidden` where it lies; the result is its norm."""
-        ...
-
-    def gated(self, joined: torch.Tensor) -> torch.Tensor:
-        """silu(gate) * up, of rows that hold both one behind the other."""
-        ...
+    def decoder(
+        self, config: DecoderConfig, parameters: Parameters, pages: int, page_size: int
+    ) -> Decoder: ...

@@ -1,46 +1,115 @@
 """The arithmetic in plain torch: the reference, and what a machine without a C compiler runs.
 
-Owns nothing but the putting together of `attention`, `models.rope`, `models.linear` and `kv_cache`.
+Owns the layers, one call after the other. In each one, every row of the batch is appended to the
+cache before any row attends, so a later request of a batch may read what an earlier one wrote.
 It must never need anything that torch does not bring.
 """
 
+import attrs
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from gpu_worker.attention.gathered import attend
-from gpu_worker.attention.plan import make_plan
-from gpu_worker.kernels import Attend, Linear
+from gpu_worker.attention.plan import Plan, make_plan
+from gpu_worker.kernels import LayerParameters, Parameter, Parameters, Step
 from gpu_worker.kv_cache import KvCache
 from gpu_worker.models.config import DecoderConfig
 from gpu_worker.models.linear import WideLinear
-from gpu_worker.models.rope import rotate
-from gpu_worker.wire import BatchArrays
+from gpu_worker.models.rope import angles, rotate
+from gpu_worker.wire.arrays import Array
 
 
-class TorchMemory(KvCache):
-    """Pages whose slots lie one after the other."""
+@attrs.frozen(eq=False)
+class _Layer:
+    attention_norm: torch.Tensor
+    query_key_value: WideLinear
+    attended: WideLinear
+    feed_norm: torch.Tensor
+    gate_up: WideLinear
+    down: WideLinear
 
-    def __init__(self, config: DecoderConfig, pages: int, page_size: int) -> None:
-        super().__init__(config.layers, pages, page_size, config.key_heads, config.head_width)
-        self._config = config
-
-    def attention(self, batch: BatchArrays, requests: list[int], angles: torch.Tensor) -> Attend:
-        plan = make_plan(batch, requests, self.page_size)
-        heads, key_heads, width = (
-            self._config.heads,
-            self._config.key_heads,
-            self._config.head_width,
+    @classmethod
+    def pack(cls, stored: LayerParameters) -> "_Layer":
+        return cls(
+            stored.attention_norm,
+            _packed(stored.query_key_value),
+            _packed(stored.attended),
+            stored.feed_norm,
+            _packed(stored.gate_up),
+            _packed(stored.down),
         )
-        both = torch.cat((angles, angles), dim=-1)[:, None]
-        cosine, sine = both.cos(), both.sin()
 
-        def attend_layer(layer: int, joined: torch.Tensor) -> torch.Tensor:
-            parts = joined.view(len(joined), -1, width)
-            queries, keys, values = parts.tensor_split((heads, heads + key_heads), 1)
-            self.append(layer, plan.appends, rotate(keys, cosine, sine), values)
-            return attend(self, layer, rotate(queries, cosine, sine), plan).flatten(1)
 
-        return attend_layer
+@attrs.frozen(eq=False)
+class _Turns:
+    """The cosine and sine of each pair of dimensions of a row, for all heads alike."""
+
+    cosine: torch.Tensor
+    sine: torch.Tensor
+
+    def apply(self, rows: torch.Tensor) -> torch.Tensor:
+        return rotate(rows, self.cosine, self.sine)
+
+
+class TorchDecoder:
+    """One model over pages whose slots lie one after the other."""
+
+    def __init__(
+        self, config: DecoderConfig, parameters: Parameters, pages: int, page_size: int
+    ) -> None:
+        self._config, self._page_size = config, page_size
+        self.memory = KvCache(config.layers, pages, page_size, config.key_heads, config.head_width)
+        self._embedding, self._frequencies = parameters.embedding, parameters.frequencies
+        self._layers = [_Layer.pack(layer) for layer in parameters.layers]
+        self._norm = parameters.norm
+        self._head = _packed(parameters.head)
+
+    def forward(self, step: Step) -> torch.Tensor:
+        hidden = self._embed(step)
+        plan = make_plan(step.batch, step.requests.tolist(), self._page_size)
+        turns = self._turns(step.batch.positions[step.rows])
+        for number, layer in enumerate(self._layers):
+            joined = layer.query_key_value(self._normed(hidden, layer.attention_norm))
+            hidden += layer.attended(self._attend(number, joined, plan, turns))
+            gate, up = layer.gate_up(self._normed(hidden, layer.feed_norm)).chunk(2, dim=-1)
+            hidden += layer.down(F.silu(gate) * up)
+        return self._normed(hidden, self._norm)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self._head(hidden)
+
+    def best(self, hidden: torch.Tensor) -> tuple[Array, Array]:
+        logits = self._head(hidden)
+        finite = torch.isfinite(logits.sum(dim=-1))
+        return logits.argmax(dim=-1).numpy(), finite.numpy()
+
+    def _embed(self, step: Step) -> torch.Tensor:
+        tokens = torch.from_numpy(step.batch.tokens[step.rows].astype(np.int64))
+        hidden = self._embedding[tokens.clamp_min(0)].to(torch.float32)
+        given = tokens < 0
+        if bool(given.any()):
+            hidden[given] = step.slots[-1 - tokens[given]]
+        return hidden
+
+    def _turns(self, positions: Array) -> _Turns:
+        turned = angles(self._frequencies, torch.from_numpy(positions.astype(np.int64)))
+        both = torch.cat((turned, turned), dim=-1)[:, None]
+        return _Turns(both.cos(), both.sin())
+
+    def _attend(self, layer: int, joined: torch.Tensor, plan: Plan, turns: _Turns) -> torch.Tensor:
+        heads, key_heads = self._config.heads, self._config.key_heads
+        parts = joined.view(len(joined), -1, self._config.head_width)
+        queries, keys, values = parts.tensor_split((heads, heads + key_heads), 1)
+        self.memory.append(layer, plan.appends, turns.apply(keys), values)
+        return attend(self.memory, layer, turns.apply(queries), plan).flatten(1)
+
+    def _normed(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return F.rms_norm(hidden, weight.shape, weight, self._config.epsilon)
+
+
+def _packed(parameter: Parameter) -> WideLinear:
+    return WideLinear(parameter.weight.to(torch.float32), parameter.bias)
 
 
 class TorchKernels:
@@ -48,23 +117,7 @@ class TorchKernels:
 
     name = "torch"
 
-    def memory(self, config: DecoderConfig, pages: int, page_size: int) -> TorchMemory:
-        return TorchMemory(config, pages, page_size)
-
-    def linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
-        return WideLinear(weight.to(torch.float32), bias)
-
-    def add_norm(
-        self,
-        hidden: torch.Tensor,
-        change: torch.Tensor | None,
-        weight: torch.Tensor,
-        epsilon: float,
-    ) -> torch.Tensor:
-        if change is not None:
-            hidden += change
-        return F.rms_norm(hidden, weight.shape, weight, epsilon)
-
-    def gated(self, joined: torch.Tensor) -> torch.Tensor:
-        gate, up = joined.chunk(2, dim=-1)
-        return F.silu(gate) * up
+    def decoder(
+        self, config: DecoderConfig, parameters: Parameters, pages: int, page_size: int
+    ) -> TorchDecoder:
+        return TorchDecoder(config, parameters, pages, page_size)

@@ -19,11 +19,11 @@ import torch
 
 from gpu_worker.attention.gathered import attend
 from gpu_worker.attention.plan import make_plan
-from gpu_worker.executor import TorchExecutor
-from gpu_worker.kernels import Kernels
+from gpu_worker.executor import TorchExecutor, facts_of
+from gpu_worker.kernels import Decoder, Memory, Step
 from gpu_worker.kv_cache import KvCache
 from gpu_worker.models.config import DecoderConfig
-from gpu_worker.models.llama import Llama
+from gpu_worker.models.llama import read_parameters
 from gpu_worker.weights import Weights
 from gpu_worker.wire import (
     Answer,
@@ -36,6 +36,7 @@ from gpu_worker.wire import (
     decode,
     encode,
 )
+from gpu_worker.wire.arrays import Array
 from tests.support.kernels import KINDS, kernels
 from tests.support.worker_models import default_model, tiny_model
 
@@ -45,17 +46,27 @@ TOLERANCE = 1e-3
 Mask = list[list[bool]]
 
 
-class Recording(Llama):
-    """A decoder that also keeps the logits it was asked for."""
+@attrs.define
+class Recording:
+    """A decoder that also keeps the logits of all rows."""
 
-    def __init__(self, config: DecoderConfig, weights: Weights, kernels: Kernels) -> None:
-        super().__init__(config, weights, kernels)
-        self.recorded: list[torch.Tensor] = []
+    decoder: Decoder
+    recorded: list[torch.Tensor] = attrs.field(factory=list)
+
+    @property
+    def memory(self) -> Memory:
+        return self.decoder.memory
+
+    def forward(self, step: Step) -> torch.Tensor:
+        hidden = self.decoder.forward(step)
+        self.recorded.append(self.decoder.logits(hidden))
+        return hidden
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        logits = super().logits(hidden)
-        self.recorded.append(logits)
-        return logits
+        return self.decoder.logits(hidden)
+
+    def best(self, hidden: torch.Tensor) -> tuple[Array, Array]:
+        return self.decoder.best(hidden)
 
 
 @attrs.define
@@ -102,7 +113,7 @@ class Machine:
         return logits
 
     def text(self, length: int) -> list[int]:
-        return [self.draw.randrange(self.model.config.vocab_size) for _ in range(length)]
+        return [self.draw.randrange(self.executor.facts.vocab_size) for _ in range(length)]
 
     def pages(self, slots: int) -> list[int]:
         return [self.free.pop() for _ in range(-(-slots // PAGE))]
@@ -113,19 +124,22 @@ def machine(directory: Path, kind: str) -> Machine:
 
     load: Any = transformers.AutoModelForCausalLM.from_pretrained
     reference = load(directory, dtype=torch.float32, attn_implementation="eager").eval()
-    with torch.inference_mode():
-        model = Recording(DecoderConfig.read(directory), Weights(directory), kernels(kind))
+    with torch.no_grad():
+        config = DecoderConfig.read(directory)
+        facts = facts_of("tested", config, LIMITS, kind)
+        parameters = read_parameters(config, Weights(directory))
+        model = Recording(kernels(kind).decoder(config, parameters, facts.pages, PAGE))
     draw = random.Random(3)
     free = list(range(LIMITS.pages_max or 0))
     draw.shuffle(free)
-    return Machine(model, TorchExecutor("tested", model, LIMITS), reference, free, draw)
+    return Machine(model, TorchExecutor(facts, model), reference, free, draw)
 
 
 CASES = [
     *(pytest.param((model, kind)) for model in ("llama", "llama3", "qwen2") for kind in KINDS),
     *(
         pytest.param(("default", kind), marks=[pytest.mark.model, pytest.mark.slow])
-        for kind in ("torch", "avx2")
+        for kind in ("torch", "avx2", "avx512")
     ),
 ]
 
@@ -278,7 +292,7 @@ def test_what_others_keep_is_never_read(m: Machine) -> None:
     """Every place that is not written here holds a value that would spoil whatever touches it."""
     short, long = m.text(18), m.text(31)
     pages = m.pages(18), m.pages(31)
-    memory = m.executor._memory
+    memory = m.executor._decoder.memory
     memory.keys.fill_(float("nan"))
     memory.values.fill_(float("nan"))
     try:
@@ -349,8 +363,8 @@ def test_logits_that_are_no_numbers_fail_one_request(m: Machine) -> None:
     spoilt_pages = m.pages(1)
     spoilt = attrs.evolve(part([0], spoilt_pages, 0, 1), tokens=[-8])
     refused, fine = m.answers(spoilt, good)
-    m.executor._memory.keys.zero_()
-    m.executor._memory.values.zero_()
+    m.executor._decoder.memory.keys.zero_()
+    m.executor._decoder.memory.values.zero_()
     assert refused.error == "the logits are not finite"
     assert fine == expected
 

@@ -6,21 +6,25 @@ gathers only what a row sees, over memory that is NaN wherever nothing was writt
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from gpu_worker.kernel_choice import KernelChoice, choose_kernels
+from gpu_worker.kernels import LayerParameters, Parameter, Parameters, Step
 from gpu_worker.models.config import DecoderConfig, Rope
-from gpu_worker.models.rope import rotate
+from gpu_worker.models.rope import angles, rotate
 from gpu_worker.native import build
 from gpu_worker.native.build import PORTABLE, NoKernels, built_library
-from gpu_worker.native.kernels import NativeKernels, PanelLinear
+from gpu_worker.native.decoder import NativeDecoder
+from gpu_worker.native.kernels import NativeKernels
 from gpu_worker.native.library import Library
-from gpu_worker.native.memory import PagedMemory
+from gpu_worker.native.linear import PanelLinear
 from gpu_worker.wire import Batch, BatchArrays, Request, decode, encode
 from tests.support.kernels import VARIANTS, library
 from tests.support.worker_models import default_model, tiny_model
@@ -37,45 +41,51 @@ def lib(request: pytest.FixtureRequest) -> Library:
     return library(request.param)
 
 
-@pytest.mark.parametrize("outputs", [1, 15, 16, 40, 264])
-@pytest.mark.parametrize("depth", [1, 7, 48, 256, 601])
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 8, 13, 300])
-def test_a_product_is_that_of_the_rounded_weights(
-    lib: Library, rows: int, depth: int, outputs: int
+@pytest.mark.parametrize("outputs", [1, 16, 40, 264])
+@pytest.mark.parametrize("depth", [1, 7, 256, 601])
+def test_a_product_of_any_number_of_rows_is_that_of_the_rounded_weights(
+    lib: Library, depth: int, outputs: int
 ) -> None:
     weight = torch.randn(outputs, depth).bfloat16()
     bias = torch.randn(outputs) if depth % 2 else None
-    given = torch.randn(rows, depth)
-    expected = F.linear(given.double(), weight.double(), None if bias is None else bias.double())
-    ours = PanelLinear(lib, weight, bias)(given)
-    torch.testing.assert_close(ours.double(), expected, rtol=1e-5, atol=1e-4)
+    linear = PanelLinear(lib, Parameter(weight, bias))
+    wide_bias = None if bias is None else bias.double()
+    for rows in (*range(1, 14), 300):
+        given = torch.randn(rows, depth)
+        expected = F.linear(given.double(), weight.double(), wide_bias)
+        torch.testing.assert_close(linear(given).double(), expected, rtol=1e-5, atol=1e-4)
+        best, finite = linear.best(given)
+        assert best.tolist() == linear(given).argmax(dim=-1).tolist()
+        assert finite.all()
 
 
-@pytest.mark.parametrize("width", [1, 8, 13, 576])
-@pytest.mark.parametrize("rows", [1, 40])
-def test_the_norm_adds_the_change_first(lib: Library, rows: int, width: int) -> None:
-    hidden, change, weight = torch.randn(rows, width), torch.randn(rows, width), torch.randn(width)
-    alone = lib.add_norm(hidden.clone(), None, weight, 1e-5)
-    torch.testing.assert_close(alone, F.rms_norm(hidden, (width,), weight, 1e-5))
-    expected = hidden + change
-    ours = lib.add_norm(hidden, change, weight, 1e-5)
-    torch.testing.assert_close(hidden, expected)
-    torch.testing.assert_close(ours, F.rms_norm(expected, (width,), weight, 1e-5))
-
-
-@pytest.mark.parametrize("width", [3, 8, 100])
+@pytest.mark.parametrize("width", [1, 3, 8, 16, 24, 100])
 def test_the_gate_agrees_from_the_smallest_to_the_largest_number(lib: Library, width: int) -> None:
-    joined = torch.randn(21, 2 * width)
-    joined[:7] *= 1e3
-    joined[7:14] *= 1e-30
-    gate, up = joined.chunk(2, dim=-1)
-    torch.testing.assert_close(lib.gated(joined), F.silu(gate) * up, rtol=1e-5, atol=1e-6)
+    weight, given = torch.randn(2 * width, 1).bfloat16(), torch.randn(21, 1)
+    given[:7] *= 1e3
+    given[7:14] *= 1e-30
+    bias = torch.randn(2 * width) if width % 2 else None
+    gate, up = F.linear(given, weight.float(), bias).chunk(2, dim=-1)
+    ours = PanelLinear(lib, Parameter(weight, bias), is_gate=True)(given)
+    torch.testing.assert_close(ours, F.silu(gate) * up, rtol=1e-5, atol=1e-6)
 
 
-def test_what_is_no_number_stays_so(lib: Library) -> None:
-    joined = torch.randn(2, 32)
-    joined[0, 5] = float("nan")
-    assert lib.gated(joined).isnan().nonzero().tolist() == [[0, 5]]
+def test_what_is_no_number_stays_with_its_row(lib: Library) -> None:
+    weight, given = torch.randn(64, 8).bfloat16(), torch.randn(3, 8)
+    given[1, 5] = float("nan")
+    given[2, 0] = float("inf")
+    for is_gate in (False, True):
+        linear = PanelLinear(lib, Parameter(weight), is_gate)
+        assert linear(given).isfinite().all(dim=-1).tolist() == [True, False, False]
+    _, finite = PanelLinear(lib, Parameter(weight)).best(given)
+    assert finite.tolist() == [True, False, False]
+
+
+def test_of_equally_good_outputs_the_first_is_the_best(lib: Library) -> None:
+    weight = torch.zeros(1000, 1)
+    weight[[997, 401, 71]] = 1.0
+    ours, _ = PanelLinear(lib, Parameter(weight)).best(torch.ones(20, 1))
+    assert ours.tolist() == [71] * 20
 
 
 def _batch(*requests: Request) -> BatchArrays:
@@ -110,6 +120,28 @@ def _attend_densely(
     return result[first:].flatten(1).float()
 
 
+def _decoder(lib: Library, config: DecoderConfig, frequencies: torch.Tensor) -> NativeDecoder:
+    """One whose pages are NaN wherever nothing was written; its products are not looked at."""
+    norm, some = torch.ones(config.hidden), Parameter(torch.zeros(config.hidden, config.hidden))
+    layer = LayerParameters(norm, some, some, norm, some, some)
+    parameters = Parameters(some.weight, frequencies, iter([layer] * config.layers), norm, some)
+    decoder = NativeDecoder(lib, config, parameters, PAGES)
+    decoder.memory.keys.fill_(float("nan"))
+    decoder.memory.values.fill_(float("nan"))
+    return decoder
+
+
+def _step(requests: list[Request], chosen: list[int] | None = None) -> Step:
+    batch = _batch(*requests)
+    indices = np.array(range(len(requests)) if chosen is None else chosen)
+    rows = [np.arange(*batch.row_indptr[index : index + 2]) for index in indices]
+    return Step(batch, indices, np.concatenate(rows), torch.zeros(0))
+
+
+def _heads(heads: int, key_heads: int, width: int) -> DecoderConfig:
+    return DecoderConfig(100, 64, 2, heads, key_heads, width, 1e-5, True, Rope(10_000.0))
+
+
 @pytest.mark.parametrize(
     "heads, key_heads, width",
     [(6, 2, 64), (4, 4, 128), (9, 3, 8), (8, 1, 72), (40, 1, 16), (3, 1, 256)],
@@ -118,10 +150,8 @@ def test_attention_sees_what_the_masks_keep_and_touches_nothing_else(
     lib: Library, heads: int, key_heads: int, width: int
 ) -> None:
     draw = random.Random(heads * width)
-    config = DecoderConfig(100, 64, 2, heads, key_heads, width, 1e-5, True, Rope(10_000.0))
-    memory = PagedMemory(lib, config, PAGES, PAGE)
-    memory.keys.fill_(float("nan"))
-    memory.values.fill_(float("nan"))
+    config = _heads(heads, key_heads, width)
+    decoder = _decoder(lib, config, torch.zeros(width // 2))
     numbers = draw.sample(range(PAGES), PAGES)
     requests, expected, rows = [], [], []
     for total, start, masked in ((1, 0, False), (70, 0, True), (100, 63, True), (49, 48, False)):
@@ -129,41 +159,63 @@ def test_attention_sees_what_the_masks_keep_and_touches_nothing_else(
         pages = [numbers.pop() for _ in range(-(-total // PAGE))]
         mask = _mask(draw, total) if masked else None
         seen = mask or [[k <= row for k in range(total)] for row in range(total)]
-        no_turn = torch.zeros(start, width // 2)
         if start:
             earlier = part([0] * total, pages, 0, start)
-            memory.attention(_batch(earlier), [0], no_turn)(1, joined[:start].clone())
+            decoder.attend(1, joined[:start].clone(), _step([earlier]))
         requests.append(part([0] * total, pages, start, total, mask=mask))
         expected.append(_attend_densely(joined, seen, config, start))
         rows.append(joined[start:])
-    together = torch.cat(rows)
-    attend = memory.attention(
-        _batch(*requests), [0, 1, 2, 3], torch.zeros(len(together), width // 2)
-    )
-    torch.testing.assert_close(attend(1, together), torch.cat(expected), rtol=0, atol=1e-5)
-    assert bool(memory.keys[0].isnan().all()), "another layer was written"
+    ours = decoder.attend(1, torch.cat(rows), _step(requests))
+    torch.testing.assert_close(ours, torch.cat(expected), rtol=0, atol=1e-5)
+    assert bool(decoder.memory.keys[0].isnan().all()), "another layer was written"
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("rows, masked", [(1, False), (3, True), (3, False)])
+def test_a_long_context_that_threads_share_is_attended_as_a_whole(
+    lib: Library, threads: int, rows: int, masked: bool
+) -> None:
+    draw = random.Random(rows)
+    config, total = _heads(9, 3, 64), 700
+    decoder = _decoder(lib, config, torch.zeros(32))
+    joined = torch.randn(total, 15 * 64)
+    pages = draw.sample(range(PAGES), -(-total // PAGE))
+    mask = [[k <= row and k // 100 % 2 == 0 for k in range(total)] for row in range(total)]
+    seen = mask if masked else [[k <= row for k in range(total)] for row in range(total)]
+    torch.set_num_threads(threads)
+    try:
+        first = part([0] * total, pages, 0, total - rows)
+        decoder.attend(0, joined[: total - rows].clone(), _step([first]))
+        last = part([0] * total, pages, total - rows, total, mask=mask if masked else None)
+        ours = decoder.attend(0, joined[total - rows :].clone(), _step([last]))
+    finally:
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    expected = _attend_densely(joined, seen, config, total - rows)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 
 
 def test_rows_are_turned_by_their_position_before_they_are_kept(lib: Library) -> None:
-    memory = PagedMemory(lib, CONFIG, 4, PAGE)
+    frequencies = torch.rand(32)
+    decoder = _decoder(lib, CONFIG, frequencies)
     joined = torch.randn(3, 10, 64)
-    angles = torch.randn(3, 32)
-    request = part([0] * 19, [2, 1], 16, 19)
-    memory.attention(_batch(request), [0], angles)(0, given := joined.flatten(1).clone())
-    both = torch.cat((angles, angles), dim=-1)[:, None]
-    turned = rotate(joined[:, :8], both.cos(), both.sin())
-    torch.testing.assert_close(given.view(3, 10, 64)[:, :8], turned)
-    torch.testing.assert_close(memory.keys[0, 1, :, :, :3].permute(2, 0, 1), turned[:, 6:])
+    request = part([0] * 19, [2, 1], 16, 19, positions=[7, 1000, 0] * 7)
+    step = _step([request])
+    decoder.attend(0, given := joined.flatten(1).clone(), step)
+    turned = angles(frequencies, torch.from_numpy(step.batch.positions.copy()))
+    both = torch.cat((turned, turned), dim=-1)[:, None]
+    rotated = rotate(joined[:, :8], both.cos(), both.sin())
+    memory = decoder.memory
+    torch.testing.assert_close(given.view(3, 10, 64)[:, :8], rotated)
+    torch.testing.assert_close(memory.keys[0, 1, :, :, :3].permute(2, 0, 1), rotated[:, 6:])
     torch.testing.assert_close(memory.values[0, 1, :, :3].transpose(0, 1), joined[:, 8:])
 
 
 def test_requests_that_are_left_out_leave_no_trace(lib: Library) -> None:
-    memory = PagedMemory(lib, CONFIG, 4, PAGE)
+    decoder = _decoder(lib, CONFIG, torch.zeros(32))
     rows = torch.randn(5, 10 * 64)
     requests = [part([0] * 3, [0], 0, 3), part([0] * 9, [1], 0, 9), part([0] * 2, [2], 0, 2)]
-    attend = memory.attention(_batch(*requests), [0, 2], torch.zeros(5, 32))
-    attended = attend(0, rows.clone())
-    assert not memory.keys[0, 1].any()
+    attended = decoder.attend(0, rows.clone(), _step(requests, [0, 2]))
+    assert decoder.memory.keys[0, 1].isnan().all()
     seen = [[k <= row for k in range(3)] for row in range(3)]
     for first, end in ((0, 3), (3, 5)):
         expected = _attend_densely(rows[first:end], seen, CONFIG, 0)

@@ -19,9 +19,11 @@ SOURCE = Path(__file__).parent / "source"
 FLAGS = ("-O3", "-std=gnu11", "-Wno-psabi", "-fPIC", "-shared", "-fvisibility=hidden", "-fopenmp")
 FLAGS_FAST = ("-fno-math-errno",)
 # What torch calls the processor -> the name of our variant.
-VARIANTS: Mapping[str, str] = {"AVX2": "avx2", "AVX512": "avx2"}
+VARIANTS: Mapping[str, str] = {"AVX2": "avx2", "AVX512": "avx512"}
 PORTABLE = "portable"
-VARIANT_FLAGS: Mapping[str, tuple[str, ...]] = {"avx2": ("-mavx2", "-mfma"), PORTABLE: ()}
+_AVX2 = ("-mavx2", "-mfma")
+_AVX512 = (*_AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl")))
+VARIANT_FLAGS: Mapping[str, tuple[str, ...]] = {"avx2": _AVX2, "avx512": _AVX512, PORTABLE: ()}
 COMPILERS = ("cc", "gcc", "clang")
 COMPILE_SECONDS_MAX = 60.0
 COMPLAINT_CHARACTERS_MAX = 500

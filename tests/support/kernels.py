@@ -16,13 +16,14 @@ from gpu_worker.native.library import Library
 from gpu_worker.torch_kernels import TorchKernels
 from pie_trio.home import Home
 
-VARIANTS = ("avx2", PORTABLE)
+VARIANTS = ("avx2", "avx512", PORTABLE)
 KINDS = ("torch", *VARIANTS)
 
 
 def library(variant: str) -> Library:
     """A compiled variant, or the test that asks for it is skipped."""
-    if variant != PORTABLE and not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+    capability = torch.backends.cpu.get_cpu_capability()
+    if variant != PORTABLE and not capability.startswith(variant.upper().rstrip("2")):
         pytest.skip(f"this processor does not run {variant}")
     try:
         return Library(built_library(Home.default().root / "kernels", variant))

@@ -1,69 +1,59 @@
-// What happens to each row by itself: the norm, the gate, the rotation by its position.
+// What happens to each row by itself: its embedding, the norm, the rotation by its position.
 
-#include "vector.h"
+#include "rows.h"
 
-// hidden += change (if there is one); result = hidden / rms(hidden) * weight
-EXPORT void pie_add_norm(float *hidden, const float *change, const float *weight, float *result,
-                         int64_t rows, int64_t width, float epsilon) {
-    int64_t whole = width - width % LANES;
-#pragma omp parallel for schedule(static) if (rows > PARALLEL_ROWS_MIN)
-    for (int64_t row = 0; row < rows; row++) {
-        float *own = hidden + row * width, *to = result + row * width;
-        if (change) {
-            const float *added = change + row * width;
-            for (int64_t i = 0; i < width; i++) own[i] += added[i];
+#include "attention.h"
+
+void norm_row(const float *hidden, const float *weight, float *result, int64_t width,
+              float epsilon) {
+    floats squares[4] = {all(0), all(0), all(0), all(0)};
+    for (int64_t i = 0; i < width; i += 4 * LANES) {
+        for (int part = 0; part < 4 && i + part * LANES < width; part++) {
+            floats here = load_some(hidden + i + part * LANES, width - i - part * LANES);
+            squares[part] += here * here;
         }
-        floats squares = all(0);
-        for (int64_t i = 0; i < whole; i += LANES) squares += load(own + i) * load(own + i);
-        float sum = sum_lanes(squares);
-        for (int64_t i = whole; i < width; i++) sum += own[i] * own[i];
-        float scale = 1.0f / sqrtf(sum / (float)width + epsilon);
-        for (int64_t i = 0; i < width; i++) to[i] = own[i] * scale * weight[i];
+    }
+    float sum = sum_lanes((squares[0] + squares[1]) + (squares[2] + squares[3]));
+    floats scale = all(1.0f / sqrtf(sum / (float)width + epsilon));
+    for (int64_t i = 0; i < width; i += LANES) {
+        floats here = load_some(hidden + i, width - i) * scale * load_some(weight + i, width - i);
+        store_some(result + i, here, width - i);
     }
 }
 
-INLINE floats gated(floats gate, floats up) { return up * gate / (all(1) + exponential(-gate)); }
-
-// joined [rows, gate | up] -> silu(gate) * up
-EXPORT void pie_gated(const float *joined, float *result, int64_t rows, int64_t width) {
-    int64_t whole = width - width % LANES;
-#pragma omp parallel for schedule(static) if (rows > PARALLEL_ROWS_MIN)
-    for (int64_t row = 0; row < rows; row++) {
-        const float *gate = joined + row * 2 * width, *up = gate + width;
-        float *to = result + row * width;
-        for (int64_t i = 0; i < whole; i += LANES) store(to + i, gated(load(gate + i), load(up + i)));
-        for (int64_t i = whole; i < width; i++) to[i] = gated(all(gate[i]), all(up[i]))[0];
+void widen_row(const uint16_t *from, float *to, int64_t width) {
+    for (int64_t i = 0; i < width; i++) {
+        uint32_t bits = (uint32_t)from[i] << 16;
+        memcpy(to + i, &bits, sizeof bits);
     }
 }
 
-static void rotate(float *head, const float *cosine, const float *sine, int64_t half) {
+void turn_of(const float *frequencies, int64_t position, int64_t half, float *turn) {
     for (int64_t i = 0; i < half; i++) {
-        float first = head[i], second = head[half + i];
-        head[i] = first * cosine[i] - second * sine[i];
-        head[half + i] = second * cosine[i] + first * sine[i];
+        float angle = (float)position * frequencies[i];
+        turn[i] = cosf(angle);
+        turn[half + i] = sinf(angle);
     }
 }
 
-// joined [rows, queries | keys | values]: rotates queries and keys where they are, then writes keys
-// and values to their places. Pages are as in attention.c.
-EXPORT void pie_rotate_append(float *joined, int64_t rows, int64_t heads, int64_t key_heads,
-                              int64_t width, const float *cosine, const float *sine,
-                              const int64_t *places, float *keys, float *values,
-                              int64_t page_size) {
-    int64_t half = width / 2, block = width * page_size;
-#pragma omp parallel for schedule(static) if (rows > PARALLEL_ROWS_MIN)
-    for (int64_t row = 0; row < rows; row++) {
-        float *own = joined + row * (heads + 2 * key_heads) * width;
-        for (int64_t head = 0; head < heads + key_heads; head++) {
-            rotate(own + head * width, cosine + row * half, sine + row * half, half);
+void rotate_heads(float *heads, int64_t count, int64_t half, const float *turn) {
+    for (float *head = heads; head < heads + count * 2 * half; head += 2 * half) {
+        for (int64_t i = 0; i < half; i += LANES) {
+            int64_t left = half - i;
+            floats first = load_some(head + i, left), second = load_some(head + half + i, left);
+            floats cosine = load_some(turn + i, left), sine = load_some(turn + half + i, left);
+            store_some(head + i, first * cosine - second * sine, left);
+            store_some(head + half + i, second * cosine + first * sine, left);
         }
-        int64_t page = places[row] / page_size, slot = places[row] % page_size;
-        const float *key = own + heads * width, *value = key + key_heads * width;
-        for (int64_t head = 0; head < key_heads; head++, key += width, value += width) {
-            float *key_to = keys + (page * key_heads + head) * block + slot;
-            float *value_to = values + (page * key_heads + head) * block + slot * width;
-            for (int64_t i = 0; i < width; i++) key_to[i * page_size] = key[i];
-            memcpy(value_to, value, sizeof(float) * (size_t)width);
-        }
+    }
+}
+
+void append_row(const float *key, const float *value, int64_t key_heads, int64_t width,
+                int64_t slot, float *keys, float *values) {
+    for (int64_t head = 0; head < key_heads; head++) {
+        float *key_to = keys + head * width * SLOTS + slot;
+        float *value_to = values + (head * SLOTS + slot) * width;
+        for (int64_t i = 0; i < width; i++) key_to[i * SLOTS] = key[head * width + i];
+        memcpy(value_to, value + head * width, sizeof(float) * (size_t)width);
     }
 }

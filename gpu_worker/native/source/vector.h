@@ -17,8 +17,6 @@ enum { LANES = 8 };
 #define EXPORT __attribute__((visibility("default")))
 #define INLINE static inline __attribute__((always_inline))
 
-enum { PARALLEL_ROWS_MIN = 16 };
-
 typedef float floats __attribute__((vector_size(LANES * 4)));
 typedef int32_t ints __attribute__((vector_size(LANES * 4)));
 
@@ -56,21 +54,36 @@ INLINE void store_some(float *to, floats value, int64_t count) {
 #endif
 }
 
+INLINE ints counting(void) {
+    ints lanes;
+    for (int lane = 0; lane < LANES; lane++) lanes[lane] = lane;
+    return lanes;
+}
+
 // `yes` where the mask is set, else `no`.
 INLINE floats choose(ints mask, floats yes, floats no) {
     return (floats)((mask & (ints)yes) | (~mask & (ints)no));
 }
 
+INLINE floats greater(floats one, floats other) { return choose(one > other, one, other); }
+
 INLINE float sum_lanes(floats value) {
-    float sum = 0;
-    for (int lane = 0; lane < LANES; lane++) sum += value[lane];
-    return sum;
+#ifdef __AVX512F__
+    return _mm512_reduce_add_ps((__m512)value);
+#else
+    return ((value[0] + value[4]) + (value[1] + value[5])) +
+           ((value[2] + value[6]) + (value[3] + value[7]));
+#endif
 }
 
 INLINE float max_lanes(floats value) {
+#ifdef __AVX512F__
+    return _mm512_reduce_max_ps((__m512)value);
+#else
     float most = value[0];
     for (int lane = 1; lane < LANES; lane++) most = value[lane] > most ? value[lane] : most;
     return most;
+#endif
 }
 
 // e^x to about two units in the last place; nought below -87, at most e^88; NaN stays NaN.

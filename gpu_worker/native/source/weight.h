@@ -32,11 +32,17 @@ typedef struct {
 
 // Where products go, the bias added: they replace what is there, are added to it, or (GATE) are a
 // gate in the low half of each panel and what it lets through in the high half, and give
-// silu(gate) * up, half as many outputs.
-enum { STORE, ADD, GATE };
+// silu(gate) * up, half as many outputs. BEST keeps only the greatest of each lane so far, and its
+// output's number.
+enum { STORE, ADD, GATE, BEST };
+typedef struct {
+    floats value, poison;  // nought as long as all are finite
+    ints output;
+} Best;
 typedef struct {
     int64_t finish, stride;
     float *output;
+    Best *best;  // [row], of one thread
 } Sink;
 
 typedef struct {
@@ -50,14 +56,29 @@ typedef struct {
                      const Sink *sink);
 } Kind;
 
+// Which output a lane of a panel holds; less than nought if none.
+INLINE int64_t output_of(int64_t outputs, int64_t is_gate, int64_t panel, int64_t lane) {
+    if (!is_gate) return panel * PANEL + lane < outputs ? panel * PANEL + lane : -1;
+    int64_t half = outputs / 2, at = panel * LANES + lane % LANES;
+    return at < half ? lane / LANES * half + at : -1;
+}
+
 INLINE floats gated(floats gate, floats up) { return up * gate / (all(1) + exponential(-gate)); }
+
+INLINE void keep_best(Best *best, floats value, int64_t first, int64_t here) {
+    ints output = counting() + (int32_t)first;
+    best->poison += value * all(0);
+    value = choose(counting() < (int32_t)here, value, all(-INFINITY));
+    ints better = (value > best->value) | ((value == best->value) & (output < best->output));
+    best->value = choose(better, value, best->value);
+    best->output = (better & output) | (~better & best->output);
+}
 
 // The results of one row with one panel: outputs panel * PANEL + i in `low`, LANES further in `high`.
 INLINE void deliver(const Sink *sink, const Weight *weight, int64_t row, int64_t panel, floats low,
                     floats high) {
     int64_t first = panel * PANEL, here = weight->outputs - first;
     if (sink->finish == GATE) {
-        // A gate's outputs are whole panels or padded by its packing; `stride` bounds the result.
         int64_t half = weight->outputs / 2, at = panel * LANES;
         if (weight->bias) {
             low += load_some(weight->bias + at, half - at);
@@ -66,11 +87,16 @@ INLINE void deliver(const Sink *sink, const Weight *weight, int64_t row, int64_t
         store_some(sink->output + row * sink->stride + at, gated(low, high), half - at);
         return;
     }
-    float *to = sink->output + row * sink->stride + first;
     if (weight->bias) {
         low += load_some(weight->bias + first, here);
         if (here > LANES) high += load_some(weight->bias + first + LANES, here - LANES);
     }
+    if (sink->finish == BEST) {
+        keep_best(sink->best + row, low, first, here);
+        if (here > LANES) keep_best(sink->best + row, high, first + LANES, here - LANES);
+        return;
+    }
+    float *to = sink->output + row * sink->stride + first;
     if (sink->finish == ADD) {
         low += load_some(to, here);
         if (here > LANES) high += load_some(to + LANES, here - LANES);

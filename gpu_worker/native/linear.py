@@ -1,0 +1,80 @@
+"""Matrices as the kernels read them, and products with one of them.
+
+Owns the packed memory. Weights lie once, as panels, and are read as such for any number of rows, so
+that results depend on the composition of a batch by fp32 rounding alone.
+It must never keep a matrix as it was stored beside its panels.
+"""
+
+import ctypes
+
+import numpy as np
+import torch
+
+from gpu_worker.kernels import Parameter
+from gpu_worker.native.arrays import aligned_empty
+from gpu_worker.native.library import Library
+from gpu_worker.native.structures import WeightView
+from gpu_worker.wire.arrays import Array
+
+KIND_BF16 = 0
+STORE, GATE = 0, 2  # where products go, as in source/weight.h
+
+
+class Panels:
+    """One packed matrix; `view` is valid as long as this lives."""
+
+    def __init__(self, library: Library, parameter: Parameter, is_gate: bool = False) -> None:
+        outputs, depth = parameter.weight.shape
+        dense = parameter.weight.to(torch.bfloat16).contiguous()
+        shape = (-(-outputs // library.panel), depth, library.panel)
+        self._panels = aligned_empty(shape, np.int16)
+        library.call(
+            "pie_pack", dense.data_ptr(), outputs, depth, is_gate, self._panels.ctypes.data
+        )
+        self._bias = None if parameter.bias is None else parameter.bias.contiguous()
+        self.view = WeightView(
+            kind=KIND_BF16,
+            outputs=outputs,
+            depth=depth,
+            panels=self._panels.ctypes.data,
+            scales=None,
+            bias=None if self._bias is None else self._bias.data_ptr(),
+        )
+
+
+class PanelLinear:
+    """rows @ weight.T + bias"""
+
+    def __init__(self, library: Library, parameter: Parameter, is_gate: bool = False) -> None:
+        self._library, self._is_gate = library, is_gate
+        self._panels = Panels(library, parameter, is_gate)
+        self._view = self._panels.view
+        self._at = ctypes.addressof(self._view)
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """The products; of a gate, silu(gate) * up."""
+        width = self._view.outputs // (2 if self._is_gate else 1)
+        result = torch.empty(len(rows), width)
+        prepared = self._prepared(len(rows))
+        self._library.call(
+            "pie_product",
+            *(self._at, rows.data_ptr(), len(rows), prepared.ctypes.data),
+            *(GATE if self._is_gate else STORE, result.data_ptr(), width),
+        )
+        return result
+
+    def best(self, rows: torch.Tensor) -> tuple[Array, Array]:
+        """The first of the outputs with the greatest product, and whether all are finite."""
+        count = len(rows)
+        best, finite = np.empty(count, np.int64), np.empty(count, np.uint8)
+        prepared = self._prepared(count)
+        room = np.empty(self._library.call("pie_best_bytes", count), np.uint8)
+        self._library.call(
+            "pie_best",
+            *(self._at, rows.data_ptr(), count, prepared.ctypes.data, room.ctypes.data),
+            *(best.ctypes.data, finite.ctypes.data),
+        )
+        return best, finite.astype(bool)
+
+    def _prepared(self, rows: int) -> Array:
+        return np.empty(self._library.call("pie_prepared_bytes", self._at, rows), np.uint8)

@@ -1,0 +1,72 @@
+"""The structures that the kernels read, as Python lays them out.
+
+Owns the fields, in the order of `source/weight.h`, `source/attention.h` and `source/forward.c`;
+`library` refuses a library whose sizes differ. A structure holds addresses: who makes one keeps
+what it points to alive.
+It must never hold a tensor.
+"""
+
+import ctypes
+
+_P, _N, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+
+
+class WeightView(ctypes.Structure):
+    """A packed matrix; `kind` is one of `source/weight.h`."""
+
+    _fields_ = (
+        ("kind", _N),
+        ("outputs", _N),
+        ("depth", _N),
+        ("panels", _P),
+        ("scales", _P),
+        ("bias", _P),
+    )
+
+
+class LayerView(ctypes.Structure):
+    """One layer's parameters."""
+
+    _fields_ = (
+        ("attention_norm", _P),
+        ("feed_norm", _P),
+        ("query_key_value", WeightView),
+        ("attended", WeightView),
+        ("gate_up", WeightView),
+        ("down", WeightView),
+    )
+
+
+class DecoderView(ctypes.Structure):
+    """A whole decoder but for its head."""
+
+    _fields_ = (
+        *((name, _N) for name in ("layers", "hidden", "heads", "key_heads", "width", "feed")),
+        *((name, _P) for name in ("parameters", "norm", "frequencies", "embedding")),
+        ("epsilon", _F),
+    )
+
+
+class PlanView(ctypes.Structure):
+    """What a batch means for attention."""
+
+    _fields_ = (
+        *((name, _N) for name in ("heads", "key_heads", "width", "tile_count", "part_count")),
+        *((name, _P) for name in ("tiles", "pages", "interval_indptr", "intervals", "partial")),
+    )
+
+
+class StepView(ctypes.Structure):
+    """What one pass reads and writes."""
+
+    _fields_ = (
+        ("rows", _N),
+        *((name, _P) for name in ("tokens", "positions", "places", "slots", "keys", "values")),
+        ("layer_floats", _N),
+        ("plan", PlanView),
+        ("scratch", _P),
+        ("hidden", _P),
+    )
+
+
+VIEWS = (WeightView, LayerView, DecoderView, StepView)
