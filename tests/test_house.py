@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import attrs
@@ -30,6 +32,11 @@ FUNCTION_LINES_WITH_DOCSTRING_MAX = 70
 ROOMS = {
     "pie_trio.__main__": "cli",
     "pie_trio.cli": "cli",
+    "pie_trio.cli.sim_bars": "sim",
+    "pie_trio.cli.sim_cancel": "sim",
+    "pie_trio.cli.sim_inferlet": "sim",
+    "pie_trio.cli.sim_mutants": "sim",
+    "pie_trio.cli.sim_seeds": "sim",
     "pie_trio.client": "client",
     "pie_trio.engine": "engine",
     "pie_trio.instance_scope": "engine",
@@ -65,7 +72,8 @@ MAY_IMPORT = {
     "engine": BASE | {"services", "wasm", "actors", "gateway"},
     "client": BASE | {"services"},
     "testing": BASE | {"services", "wasm", "actors", "engine", "gateway", "client", "worker"},
-    "cli": BASE | {"services", "wasm", "engine", "gateway", "client", "inferlets"},
+    "cli": BASE | {"services", "wasm", "engine", "gateway", "client", "inferlets", "sim"},
+    "sim": BASE | {"services", "cli", "testing"},
     "inferlets": set[str](),
 }
 
@@ -109,6 +117,7 @@ UNREPEATABLE = {
 MAY_BE_UNREPEATABLE = (
     "pie_trio/ports.py",
     "pie_trio/cli/",
+    "pie_trio/testing/",  # every draw is from a seed; real time only ends what takes too long
     "pie_trio/services/chat_template.py",  # a template that never ends is stopped by the real clock
     "gpu_worker/",
 )
@@ -184,6 +193,11 @@ def test_imports_follow_the_layers() -> None:
             if there is not None and there != room and there not in MAY_IMPORT[room]:
                 findings.append(f"{name} ({room}) imports {target} ({there})")
     _report(findings)
+
+
+def test_the_command_line_loads_the_harness_only_when_a_verb_of_it_runs() -> None:
+    code = "import sys, pie_trio.cli.main; sys.exit('pie_trio.testing' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_no_actor_imports_another_actor() -> None:

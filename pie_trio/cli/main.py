@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pie_trio import __version__
-from pie_trio.cli import bench, client_verbs, config_verbs, model_verbs
+from pie_trio.cli import bench, client_verbs, config_verbs, model_verbs, sim_verbs
 from pie_trio.cli.build import build
 from pie_trio.cli.exit_codes import ExitCode, code_of, leaves_of, refusal_in
 from pie_trio.cli.output import Output, ReaderGoneError
@@ -50,6 +50,7 @@ app.command("trace", no_args_is_help=True)(trace)
 app.command("build", no_args_is_help=True)(build)
 app.add_typer(model_verbs.app, name="model")
 app.add_typer(config_verbs.app, name="config")
+app.add_typer(sim_verbs.app, name="sim")
 app.add_typer(bench.app, name="bench")
 
 

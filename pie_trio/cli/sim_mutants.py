@@ -1,0 +1,44 @@
+"""`pie-trio sim mutants`: known defects put in one at a time, and how soon each is found.
+
+Each runs in a process of its own; production has nothing of them. Ends with success only if every
+one survives the plain scenarios and is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from pie_trio.cli.exit_codes import ExitCode, Usage
+from pie_trio.cli.output import Output
+from pie_trio.cli.sim_bars import write_with_bars
+from pie_trio.testing.mutants import MUTANTS
+from pie_trio.testing.mutants.hunt import Finding, run_mutants
+from pie_trio.testing.report import versions
+
+
+def hunt(
+    names: Sequence[str],
+    seeds: int,
+    seconds: float,
+    processes: int,
+    json_file: Path | None,
+) -> None:
+    output = Output.of_process()
+    unknown = sorted(set(names) - {mutant.name for mutant in MUTANTS})
+    if unknown:
+        known = ", ".join(mutant.name for mutant in MUTANTS)
+        raise Usage(f"there is no mutant {unknown[0]!r}; there are {known}")
+
+    def say(finding: Finding) -> None:
+        output.say(f"{finding.name}: {finding.found_by or 'NOT FOUND'} {finding.where}".rstrip())
+
+    report = run_mutants(names, seeds_max=seeds, seconds_each=seconds, processes=processes, say=say)
+    output.line(report.table())
+    holds = report.holds
+    if json_file is not None:
+        raw = {"command": "sim mutants", "version": versions(), **report.raw()}
+        holds = write_with_bars(json_file, raw, "mutants.py", output) and holds
+    raise typer.Exit(ExitCode.OK if holds else ExitCode.CHECK_FAILED)
