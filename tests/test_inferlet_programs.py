@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from pie_trio.client import open_client
-from tests.support.command import start
 from tests.support.kit import INFERLETS
+from tests.support.served import serving
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -31,17 +31,8 @@ CASES = [
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a server with the default model listens."""
-    folder = tmp_path_factory.mktemp("configuration")
-    server = start(folder, "serve", "--port", "0", "--seed", "1", "--log", "off")
-    assert server.stdout is not None
-    try:
-        found = re.search(r"ws://\S+", server.stdout.readline())
-        assert found, "the server says where it listens"
-        yield found[0]
-    finally:
-        server.terminate()
-        _, complaints = server.communicate(timeout=60)
-    assert server.returncode == 0, complaints
+    with serving(tmp_path_factory.mktemp("configuration")) as where:
+        yield where
 
 
 @pytest.mark.parametrize(("program", "case"), CASES)

@@ -120,6 +120,7 @@ class Context:
     def truncate(self, length: int) -> None:
         """Forgets the tokens from `length` on; the last one left is read again."""
         self.sequence.truncate(length)
+        self.sequence.hold_at_most(max(len(self.tokens) - 1, 0))
 
     # Contexts that outlive the program
 
@@ -182,7 +183,7 @@ class Context:
             pairs = zip(guesses, result.tokens, strict=False)
             agreed = next((place for place, (a, b) in enumerate(pairs) if a != b), len(guesses))
         finally:
-            self.truncate(before + max(agreed, 0))
+            self.sequence.truncate(before + max(agreed, 0))
         self.fill_tokens(result.tokens[agreed : agreed + 1])
         return Verified(result.tokens[: agreed + 1], result.tokens[agreed + 1 :])
 

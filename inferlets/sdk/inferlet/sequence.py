@@ -83,16 +83,19 @@ class TokenSequence:
         self.held += end
 
     def truncate(self, length: int) -> None:
-        """Forgets the tokens from `length` on; the last one left is pending."""
+        """Forgets the tokens from `length` on."""
         del self.tokens[length:], self.positions[length:]
         self.visibility.truncate(length)
-        held = max(len(self.tokens) - 1, 0)
-        if held < self.held:
+        self.hold_at_most(length)
+
+    def hold_at_most(self, count: int) -> None:
+        """The tokens from `count` on are to be read again, with all of a shared page."""
+        if count < self.held:
             size = self.page_size
-            is_kept = held % size and not self.pages[held // size].is_shared
-            pages = -(-held // size) if is_kept else held // size
+            is_kept = count % size and not self.pages[count // size].is_shared
+            pages = -(-count // size) if is_kept else count // size
             del self.pages[pages:]
-            self.held = min(held, pages * size)
+            self.held = min(count, pages * size)
 
     def _share(self, count: int) -> list[KvPage]:
         for page in self.pages[:count]:
