@@ -26,7 +26,10 @@ from gpu_worker.wire import Answer, BatchArrays, BatchResult, SamplerKind, Worke
 from gpu_worker.wire.arrays import Array
 
 HEAD_ROWS_MAX = 256  # rows whose logits exist at a time
-NUMERIC = "bf16 weights, fp32 arithmetic"
+NUMERIC = {
+    "bf16": "bf16 weights, fp32 arithmetic",
+    "int8": "int8 weights and rows by blocks, fp32 sums and attention",
+}
 
 
 def load_executor(
@@ -37,7 +40,9 @@ def load_executor(
     with torch.inference_mode():
         config = DecoderConfig.read(directory)
         kernels = choose_kernels(choice, config, limits.page_size)
-        facts = facts_of(directory.name, config, limits, kernels.name)
+        facts = facts_of(
+            directory.name, config, limits, f"{NUMERIC[choice.numeric]}, {kernels.name} kernels"
+        )
         parameters = read_parameters(config, Weights(directory))
         decoder = kernels.decoder(config, parameters, facts.pages, facts.page_size)
         return TorchExecutor(facts, decoder)
@@ -146,7 +151,7 @@ def _answer(results: list[int | Distribution]) -> Answer:
     return Answer(tokens, distributions, None)
 
 
-def facts_of(name: str, config: DecoderConfig, limits: WorkerLimits, kernels: str) -> Facts:
+def facts_of(name: str, config: DecoderConfig, limits: WorkerLimits, numeric: str) -> Facts:
     return Facts(
         model=name,
         vocab_size=config.vocab_size,
@@ -157,5 +162,5 @@ def facts_of(name: str, config: DecoderConfig, limits: WorkerLimits, kernels: st
         embeddings=limits.embeddings,
         batch_tokens_max=limits.batch_tokens_max,
         distribution_max=limits.distribution_max,
-        numeric=f"{NUMERIC}, {kernels} kernels",
+        numeric=numeric,
     )

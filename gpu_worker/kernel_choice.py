@@ -7,6 +7,7 @@ It must never fall back silently.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
@@ -31,19 +32,26 @@ class KernelChoice:
 
 def choose_kernels(choice: KernelChoice, config: DecoderConfig, page_size: int) -> Kernels:
     if choice.mode == "torch":
-        return TorchKernels()
+        return TorchKernels(choice.numeric)
     try:
-        return native_kernels(choice.cache, config, page_size)
+        return native_kernels(choice, config, page_size)
     except NoKernels as error:
         if choice.mode == "native":
             raise
         choice.report(f"computing in plain torch, which is slower: {error}")
-        return TorchKernels()
+        return TorchKernels(choice.numeric)
 
 
-def native_kernels(cache: Path, config: DecoderConfig, page_size: int) -> NativeKernels:
+def native_kernels(choice: KernelChoice, config: DecoderConfig, page_size: int) -> NativeKernels:
     """For this processor. Raises `NoKernels`."""
     if not covers(config, page_size):
         raise NoKernels("the kernels do not cover this model's heads or this page size")
-    variant = variant_for(torch.backends.cpu.get_cpu_capability())
-    return NativeKernels(Library(built_library(cache, variant)), variant)
+    variant = variant_for(capability())
+    return NativeKernels(Library(built_library(choice.cache, variant)), variant, choice.numeric)
+
+
+def capability() -> str:
+    """What torch says of the processor, and whether it multiplies bytes."""
+    found = torch.backends.cpu.get_cpu_capability()
+    is_byte: Any = torch.cpu
+    return f"{found}_VNNI" if found == "AVX512" and is_byte._is_vnni_supported() else found

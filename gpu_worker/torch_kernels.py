@@ -15,29 +15,32 @@ from gpu_worker.attention.plan import Plan, make_plan
 from gpu_worker.kernels import LayerParameters, Parameter, Parameters, Step
 from gpu_worker.kv_cache import KvCache
 from gpu_worker.models.config import DecoderConfig
+from gpu_worker.models.eight_bits import EightBitLinear
 from gpu_worker.models.linear import WideLinear
 from gpu_worker.models.rope import angles, rotate
 from gpu_worker.wire.arrays import Array
+
+Linear = EightBitLinear | WideLinear
 
 
 @attrs.frozen(eq=False)
 class _Layer:
     attention_norm: torch.Tensor
-    query_key_value: WideLinear
-    attended: WideLinear
+    query_key_value: Linear
+    attended: Linear
     feed_norm: torch.Tensor
-    gate_up: WideLinear
-    down: WideLinear
+    gate_up: Linear
+    down: Linear
 
     @classmethod
-    def pack(cls, stored: LayerParameters) -> "_Layer":
+    def pack(cls, stored: LayerParameters, numeric: str) -> "_Layer":
         return cls(
             stored.attention_norm,
-            _packed(stored.query_key_value),
-            _packed(stored.attended),
+            _packed(stored.query_key_value, numeric),
+            _packed(stored.attended, numeric),
             stored.feed_norm,
-            _packed(stored.gate_up),
-            _packed(stored.down),
+            _packed(stored.gate_up, numeric),
+            _packed(stored.down, numeric),
         )
 
 
@@ -56,14 +59,19 @@ class TorchDecoder:
     """One model over pages whose slots lie one after the other."""
 
     def __init__(
-        self, config: DecoderConfig, parameters: Parameters, pages: int, page_size: int
+        self,
+        config: DecoderConfig,
+        parameters: Parameters,
+        pages: int,
+        page_size: int,
+        numeric: str = "bf16",
     ) -> None:
         self._config, self._page_size = config, page_size
         self.memory = KvCache(config.layers, pages, page_size, config.key_heads, config.head_width)
         self._embedding, self._frequencies = parameters.embedding, parameters.frequencies
-        self._layers = [_Layer.pack(layer) for layer in parameters.layers]
+        self._layers = [_Layer.pack(layer, numeric) for layer in parameters.layers]
         self._norm = parameters.norm
-        self._head = _packed(parameters.head)
+        self._head = _packed(parameters.head, numeric)
 
     def forward(self, step: Step) -> torch.Tensor:
         hidden = self._embed(step)
@@ -108,7 +116,9 @@ class TorchDecoder:
         return F.rms_norm(hidden, weight.shape, weight, self._config.epsilon)
 
 
-def _packed(parameter: Parameter) -> WideLinear:
+def _packed(parameter: Parameter, numeric: str) -> Linear:
+    if numeric == "int8":
+        return EightBitLinear(parameter.weight, parameter.bias)
     return WideLinear(parameter.weight.to(torch.float32), parameter.bias)
 
 
@@ -117,7 +127,10 @@ class TorchKernels:
 
     name = "torch"
 
+    def __init__(self, numeric: str = "bf16") -> None:
+        self._numeric = numeric
+
     def decoder(
         self, config: DecoderConfig, parameters: Parameters, pages: int, page_size: int
     ) -> TorchDecoder:
-        return TorchDecoder(config, parameters, pages, page_size)
+        return TorchDecoder(config, parameters, pages, page_size, self._numeric)

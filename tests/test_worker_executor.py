@@ -119,7 +119,7 @@ class Machine:
         return [self.free.pop() for _ in range(-(-slots // PAGE))]
 
 
-def machine(directory: Path, kind: str) -> Machine:
+def machine(directory: Path, kind: str, numeric: str = "bf16") -> Machine:
     import transformers
 
     load: Any = transformers.AutoModelForCausalLM.from_pretrained
@@ -128,7 +128,7 @@ def machine(directory: Path, kind: str) -> Machine:
         config = DecoderConfig.read(directory)
         facts = facts_of("tested", config, LIMITS, kind)
         parameters = read_parameters(config, Weights(directory))
-        model = Recording(kernels(kind).decoder(config, parameters, facts.pages, PAGE))
+        model = Recording(kernels(kind, numeric).decoder(config, parameters, facts.pages, PAGE))
     draw = random.Random(3)
     free = list(range(LIMITS.pages_max or 0))
     draw.shuffle(free)

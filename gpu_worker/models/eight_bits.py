@@ -20,7 +20,8 @@ ROWS_AT_ONCE = 4096  # of a weight, so that what is computed on the way stays sm
 
 def rounded_weight(weight: torch.Tensor) -> torch.Tensor:
     """What the codes of a weight [outputs, depth] stand for, in fp32."""
-    return torch.cat([_rounded_part(part) for part in weight.split(ROWS_AT_ONCE)])
+    starts = range(0, len(weight), ROWS_AT_ONCE)
+    return torch.cat([_rounded_part(weight[start : start + ROWS_AT_ONCE]) for start in starts])
 
 
 def _rounded_part(weight: torch.Tensor) -> torch.Tensor:

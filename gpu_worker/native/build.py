@@ -19,11 +19,16 @@ SOURCE = Path(__file__).parent / "source"
 FLAGS = ("-O3", "-std=gnu11", "-Wno-psabi", "-fPIC", "-shared", "-fvisibility=hidden", "-fopenmp")
 FLAGS_FAST = ("-fno-math-errno",)
 # What torch calls the processor -> the name of our variant.
-VARIANTS: Mapping[str, str] = {"AVX2": "avx2", "AVX512": "avx512"}
+VARIANTS: Mapping[str, str] = {"AVX2": "avx2", "AVX512": "avx512", "AVX512_VNNI": "avx512vnni"}
 PORTABLE = "portable"
 _AVX2 = ("-mavx2", "-mfma")
 _AVX512 = (*_AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl")))
-VARIANT_FLAGS: Mapping[str, tuple[str, ...]] = {"avx2": _AVX2, "avx512": _AVX512, PORTABLE: ()}
+VARIANT_FLAGS: Mapping[str, tuple[str, ...]] = {
+    "avx2": _AVX2,
+    "avx512": _AVX512,
+    "avx512vnni": (*_AVX512, "-mavx512vnni"),
+    PORTABLE: (),
+}
 COMPILERS = ("cc", "gcc", "clang")
 COMPILE_SECONDS_MAX = 60.0
 COMPLAINT_CHARACTERS_MAX = 500

@@ -30,12 +30,12 @@ class _Layer:
     feed: int
 
     @classmethod
-    def pack(cls, library: Library, stored: LayerParameters) -> "_Layer":
+    def pack(cls, library: Library, stored: LayerParameters, numeric: str) -> "_Layer":
         panels = (
-            Panels(library, stored.query_key_value),
-            Panels(library, stored.attended),
-            Panels(library, stored.gate_up, is_gate=True),
-            Panels(library, stored.down),
+            Panels(library, stored.query_key_value, numeric=numeric),
+            Panels(library, stored.attended, numeric=numeric),
+            Panels(library, stored.gate_up, is_gate=True, numeric=numeric),
+            Panels(library, stored.down, numeric=numeric),
         )
         norms = (stored.attention_norm.contiguous(), stored.feed_norm.contiguous())
         return cls(norms, panels, stored.down.weight.shape[1])
@@ -49,12 +49,17 @@ class NativeDecoder:
     """One model over its own pages."""
 
     def __init__(
-        self, library: Library, config: DecoderConfig, parameters: Parameters, pages: int
+        self,
+        library: Library,
+        config: DecoderConfig,
+        parameters: Parameters,
+        pages: int,
+        numeric: str = "bf16",
     ) -> None:
         self.memory = PagedMemory(config, pages)
         self._library, self._config = library, config
-        self._layers = [_Layer.pack(library, layer) for layer in parameters.layers]
-        self._head = PanelLinear(library, parameters.head)
+        self._layers = [_Layer.pack(library, layer, numeric) for layer in parameters.layers]
+        self._head = PanelLinear(library, parameters.head, numeric=numeric)
         self._norm = parameters.norm.contiguous()
         self._frequencies = parameters.frequencies.contiguous()
         self._embedding = parameters.embedding.to(torch.bfloat16).contiguous()

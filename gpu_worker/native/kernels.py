@@ -23,12 +23,12 @@ def covers(config: DecoderConfig, page_size: int) -> bool:
 class NativeKernels:
     """One compiled variant."""
 
-    def __init__(self, library: Library, variant: str) -> None:
+    def __init__(self, library: Library, variant: str, numeric: str = "bf16") -> None:
         self.name = variant
-        self._library = library
+        self._library, self._numeric = library, numeric
 
     def decoder(
         self, config: DecoderConfig, parameters: Parameters, pages: int, page_size: int
     ) -> NativeDecoder:
         assert covers(config, page_size), "kernels are chosen for shapes that they cover"
-        return NativeDecoder(self._library, config, parameters, pages)
+        return NativeDecoder(self._library, config, parameters, pages, self._numeric)

@@ -19,6 +19,8 @@ _P, _N = ctypes.c_void_p, ctypes.c_int64
 _SIGNATURES: dict[str, tuple[tuple[Any, ...], Any]] = {
     "pie_sizes": ((_P,), None),
     "pie_pack": ((_P, _N, _N, _N, _P), None),
+    "pie_int8_bytes": ((_N, _N), _N),
+    "pie_pack_int8": ((_P, _N, _N, _N, _P), None),
     "pie_product": ((_P, _P, _N, _P, _N, _P, _N), None),
     "pie_best": ((_P, _P, _N, _P, _P, _P, _P), None),
     "pie_prepared_bytes": ((_P, _N), _N),

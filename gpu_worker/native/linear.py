@@ -11,29 +11,30 @@ import numpy as np
 import torch
 
 from gpu_worker.kernels import Parameter
-from gpu_worker.native.arrays import aligned_empty
+from gpu_worker.native.arrays import aligned_empty, aligned_zeros
 from gpu_worker.native.library import Library
 from gpu_worker.native.structures import WeightView
 from gpu_worker.wire.arrays import Array
 
-KIND_BF16 = 0
+KIND_BF16, KIND_INT8 = 0, 1
 STORE, GATE = 0, 2  # where products go, as in source/weight.h
 
 
 class Panels:
     """One packed matrix; `view` is valid as long as this lives."""
 
-    def __init__(self, library: Library, parameter: Parameter, is_gate: bool = False) -> None:
+    def __init__(
+        self,
+        library: Library,
+        parameter: Parameter,
+        is_gate: bool = False,
+        numeric: str = "bf16",
+    ) -> None:
         outputs, depth = parameter.weight.shape
-        dense = parameter.weight.to(torch.bfloat16).contiguous()
-        shape = (-(-outputs // library.panel), depth, library.panel)
-        self._panels = aligned_empty(shape, np.int16)
-        library.call(
-            "pie_pack", dense.data_ptr(), outputs, depth, is_gate, self._panels.ctypes.data
-        )
+        self._panels = _PACK[numeric](library, parameter.weight.to(torch.bfloat16), is_gate)
         self._bias = None if parameter.bias is None else parameter.bias.contiguous()
         self.view = WeightView(
-            kind=KIND_BF16,
+            kind=KIND_INT8 if numeric == "int8" else KIND_BF16,
             outputs=outputs,
             depth=depth,
             panels=self._panels.ctypes.data,
@@ -42,12 +43,37 @@ class Panels:
         )
 
 
+def _pack_bf16(library: Library, weight: torch.Tensor, is_gate: bool) -> Array:
+    outputs, depth = weight.shape
+    panels = aligned_empty((-(-outputs // library.panel), depth, library.panel), np.int16)
+    dense = weight.contiguous()
+    library.call("pie_pack", dense.data_ptr(), outputs, depth, is_gate, panels.ctypes.data)
+    return panels
+
+
+def _pack_int8(library: Library, weight: torch.Tensor, is_gate: bool) -> Array:
+    outputs, depth = weight.shape
+    panels = aligned_zeros((library.call("pie_int8_bytes", outputs, depth),), np.uint8)
+    dense = weight.contiguous()
+    library.call("pie_pack_int8", dense.data_ptr(), outputs, depth, is_gate, panels.ctypes.data)
+    return panels
+
+
+_PACK = {"bf16": _pack_bf16, "int8": _pack_int8}
+
+
 class PanelLinear:
     """rows @ weight.T + bias"""
 
-    def __init__(self, library: Library, parameter: Parameter, is_gate: bool = False) -> None:
+    def __init__(
+        self,
+        library: Library,
+        parameter: Parameter,
+        is_gate: bool = False,
+        numeric: str = "bf16",
+    ) -> None:
         self._library, self._is_gate = library, is_gate
-        self._panels = Panels(library, parameter, is_gate)
+        self._panels = Panels(library, parameter, is_gate, numeric)
         self._view = self._panels.view
         self._at = ctypes.addressof(self._view)
 

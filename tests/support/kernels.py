@@ -7,23 +7,23 @@ processor that lacks what a variant needs, its tests are skipped, and say so.
 from __future__ import annotations
 
 import pytest
-import torch
 
+from gpu_worker.kernel_choice import capability
 from gpu_worker.kernels import Kernels
-from gpu_worker.native.build import PORTABLE, NoKernels, built_library
+from gpu_worker.native.build import PORTABLE, NoKernels, built_library, variant_for
+from gpu_worker.native.build import VARIANTS as VARIANT_OF
 from gpu_worker.native.kernels import NativeKernels
 from gpu_worker.native.library import Library
 from gpu_worker.torch_kernels import TorchKernels
 from pie_trio.home import Home
 
-VARIANTS = ("avx2", "avx512", PORTABLE)
+VARIANTS = ("avx2", "avx512", "avx512vnni", PORTABLE)
 KINDS = ("torch", *VARIANTS)
 
 
 def library(variant: str) -> Library:
     """A compiled variant, or the test that asks for it is skipped."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    if variant != PORTABLE and not capability.startswith(variant.upper().rstrip("2")):
+    if variant != PORTABLE and not _runs(variant):
         pytest.skip(f"this processor does not run {variant}")
     try:
         return Library(built_library(Home.default().root / "kernels", variant))
@@ -31,5 +31,13 @@ def library(variant: str) -> Library:
         pytest.skip(str(error))
 
 
-def kernels(kind: str) -> Kernels:
-    return TorchKernels() if kind == "torch" else NativeKernels(library(kind), kind)
+def _runs(variant: str) -> bool:
+    """A processor runs the variants of all smaller ones."""
+    names = list(VARIANT_OF.values())
+    return variant_for(capability()) in names[names.index(variant) :]
+
+
+def kernels(kind: str, numeric: str = "bf16") -> Kernels:
+    if kind == "torch":
+        return TorchKernels(numeric)
+    return NativeKernels(library(kind), kind, numeric)

@@ -5,7 +5,7 @@
 // Rows that are taken together stay in the second cache while the panels pass by.
 enum { CACHED_FLOATS = 1 << 16, BLOCK_STEP = 12 };
 
-static const Kind *const KINDS[KIND_COUNT] = {[KIND_BF16] = &bf16_kind};
+static const Kind *const KINDS[KIND_COUNT] = {[KIND_BF16] = &bf16_kind, [KIND_INT8] = &int8_kind};
 
 static int64_t panels_of(const Weight *weight) { return (weight->outputs + PANEL - 1) / PANEL; }
 

@@ -13,7 +13,7 @@
 #include "vector.h"
 
 enum { PANEL = 2 * LANES };
-enum { KIND_BF16, KIND_COUNT };
+enum { KIND_BF16, KIND_INT8, KIND_COUNT };
 
 // The layout is that of `WeightView` in ../structures.py.
 typedef struct {
@@ -105,6 +105,6 @@ INLINE void deliver(const Sink *sink, const Weight *weight, int64_t row, int64_t
     if (here > LANES) store_some(to + LANES, high, here - LANES);
 }
 
-extern const Kind bf16_kind;
+extern const Kind bf16_kind, int8_kind;
 
 #endif
