@@ -1,0 +1,24 @@
+"""The page of programs is what the programs are, and none takes more lines than the paper's."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.program_table import INFERLETS, PAGE, PAPER, c_lines, python_lines, render
+
+
+def test_the_page_of_programs_is_current() -> None:
+    assert PAGE.read_text("utf-8") == render(), "python -m tests.program_table"
+
+
+@pytest.mark.parametrize("program", [name for name in PAPER if (INFERLETS / name).exists()])
+def test_a_program_takes_no_more_lines_than_the_papers(program: str) -> None:
+    assert python_lines((INFERLETS / program / "main.py").read_text("utf-8")) <= PAPER[program]
+
+
+def test_documentation_and_comments_are_no_lines() -> None:
+    assert (
+        python_lines('"""Doc."""\n\n# why\nx = """a\nb"""  # text\n\n\ndef f():\n    """D."""\n')
+        == 3
+    )
+    assert c_lines("// why\n\nint x;\n  // and\n") == 1
