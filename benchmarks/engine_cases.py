@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 
 from benchmarks.engine_link import PeerLink, PeerLost, PeerRefusal
+from benchmarks.engine_others import Moment
 from benchmarks.engine_peers import (
     BARE,
     INT8,
@@ -36,6 +37,7 @@ SCRIPTS = Path(__file__).parent / "peers"
 CONTEXT = 32
 DECODES = {1: 32, 8: 24, 32: 12, 64: 8}  # sequences and steps
 PREFILLS = (512, 2048)
+LIMIT_OF_CASE = {"decode 1": "read_bytes", "prefill 512": "operations"}
 SELDOM = ("decode 64", "prefill 2048")
 SELDOM_ROUNDS = 3  # such cases, and the engines at the side, in each third round
 GUESTS, GUEST_TOKENS = 32, 32
@@ -84,6 +86,7 @@ class Bench:
             "agreement": {},
             "arrivals": {},
             "starts": [],
+            "strangers": [],
         }
         self._say = say
         self._links: dict[str, PeerLink] = {}
@@ -142,15 +145,21 @@ class Bench:
         return [str(python), str(SCRIPTS / peer.script), *arguments, *threads]
 
     def _round(self, turn: int) -> None:
-        limits = self._ask(MACHINE, "limits")
-        if limits is not None:
-            self._note(turn, MACHINE, "read_bytes", limits["read_bytes"])
-            self._note(turn, MACHINE, "operations", limits["operations"])
+        began = Moment.now()
         for case, op, order in self._cases():
+            self._limit(turn, case)
             for peer in PEERS:
                 if peer.name in self._links and self._is_due(peer, case, turn):
                     self._sample(turn, peer.name, case, op, order)
         self._guests(turn)
+        self.record["strangers"].append(Moment.now().since(began))
+
+    def _limit(self, turn: int, case: str) -> None:
+        """Beside the case that is held against it."""
+        what = LIMIT_OF_CASE.get(case)
+        found = self._ask(MACHINE, what) if what else None
+        if what and found is not None:
+            self._note(turn, MACHINE, what, found["value"])
 
     def _cases(self) -> Iterator[tuple[str, str, Record]]:
         for sequences, steps in DECODES.items():
@@ -188,6 +197,8 @@ class Bench:
 
     def _compare_answers(self) -> None:
         """Each engine's next token along our own greedy answers."""
+        if BARE not in self._links:
+            return
         self._say("comparing answers")
         prompts = tokens_of(self.plan.directory, questions(self.plan.questions))
         ours = self._ask(BARE, "greedy", prompts=prompts, count=CONTINUATION)
@@ -208,6 +219,9 @@ class Bench:
 
     def _measure_arrivals(self) -> None:
         """Everybody gets the same questions at the same moments."""
+        asked = [each for each in self._links if each not in (MACHINE, BARE, INT8, TRANSFORMERS)]
+        if not asked and self._served is None:
+            return
         texts = questions(self.plan.arrivals)
         prompts = tokens_of(self.plan.directory, texts)
         chance, now, moments = random.Random(1), 0.0, []
@@ -220,12 +234,11 @@ class Bench:
             {"at": at, "prompt": prompt, "count": ARRIVAL_TOKENS}
             for at, prompt in zip(moments, prompts, strict=True)
         ]
-        for name in list(self._links):
-            if name not in (MACHINE, BARE, INT8, TRANSFORMERS):
-                self._say(f"requests by chance: {name}")
-                found = self._ask(name, "arrivals", requests=requests)
-                if found is not None:
-                    times[name] = found["times"]
+        for name in asked:
+            self._say(f"requests by chance: {name}")
+            found = self._ask(name, "arrivals", requests=requests)
+            if found is not None:
+                times[name] = found["times"]
         if self._served is not None:
             self._say("requests by chance: our server")
             coming = [Arrival(a, t, ARRIVAL_TOKENS) for a, t in zip(moments, texts, strict=True)]

@@ -48,6 +48,7 @@ class PeerLink:
             env=environment,
             start_new_session=True,
         )
+        self._pidfd = os.pidfd_open(self._process.pid)
         try:
             self.facts = self._read_line(START_SECONDS)
         except BaseException:
@@ -83,8 +84,9 @@ class PeerLink:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        for pid in family:
+        for pid in (*family, -self._process.pid):  # also what was orphaned in its group
             _kill(pid, signal.SIGKILL)
+        os.close(self._pidfd)
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._errors.close()
@@ -94,9 +96,12 @@ class PeerLink:
         out = self._process.stdout.fileno()
         deadline = time.monotonic() + seconds
         while b"\n" not in self._rest:
-            ready, _, _ = select.select([out], [], [], max(deadline - time.monotonic(), 0))
+            rest = max(deadline - time.monotonic(), 0)
+            ready, _, _ = select.select([out, self._pidfd], [], [], rest)
             if not ready:
                 raise self._lost(f"no answer within {seconds:g} s")
+            if out not in ready:  # its children may hold the pipe open for ever
+                raise self._lost("its process has ended")
             piece = os.read(out, 1 << 16)
             if not piece:
                 raise self._lost("its process has ended")

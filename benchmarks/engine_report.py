@@ -29,6 +29,7 @@ def render(record: Record) -> str:
         _shares(record),
         _waits(record),
         _starts(record),
+        _strangers(record),
         _configurations(record),
         _bars(record),
     ]
@@ -97,6 +98,17 @@ def _starts(record: Record) -> str:
         seconds = [start["seconds"] for start in record["starts"] if start["what"] == what]
         rows.append([what, " ".join(f"{value:.2f}" for value in seconds)])
     return _table("A cold process until it can compute, seconds", ["start", "samples"], rows)
+
+
+def _strangers(record: Record) -> str:
+    rounds = record.get("strangers", [])
+    if not rounds:
+        return ""
+    most = {what: max(each[what] for each in rounds) for what in ("others", "stolen")}
+    return (
+        f"Meanwhile strangers used up to {most['others']:.2f} cores in a round, "
+        f"and the host took up to {most['stolen']:.2f}.\n"
+    )
 
 
 def _configurations(record: Record) -> str:

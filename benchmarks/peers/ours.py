@@ -16,7 +16,7 @@ from speak import Answer, Engine, Prompt, speak
 
 import pie_trio
 from gpu_worker import wire
-from pie_trio.config import Limits, ModelSettings
+from pie_trio.config import Limits, ModelSettings, Numeric
 from pie_trio.errors import WorkerLost
 from pie_trio.ports import Ports, RandomStreams
 from pie_trio.services.worker_link import WorkerLink, WorkerSpec, open_local_worker
@@ -114,20 +114,16 @@ async def serve(spec: WorkerSpec) -> None:
         await trio.to_thread.run_sync(speak, lambda: Ours(link, ready))
 
 
-def settings_of(numeric: str | None) -> ModelSettings:
-    settings = ModelSettings("bench")
-    return attrs.evolve(settings, numeric=numeric) if numeric else settings
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--numeric")
+    parser.add_argument("--numeric", type=Numeric, default=Numeric.BF16)
     options = parser.parse_args()
     limits = attrs.evolve(Limits(), kv_bytes_max=1 << 30, batch_tokens=BATCH_TOKENS)
     ports = Ports(RandomStreams(1))
-    trio.run(serve, WorkerSpec(settings_of(options.numeric), options.model, limits, ports))
+    settings = ModelSettings("bench", numeric=options.numeric)
+    trio.run(serve, WorkerSpec(settings, options.model, limits, ports))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,184 @@
+"""The engine's bars, on made-up samples: what is missing or too slow never holds."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.bars import engine as bars_of_engine
+from benchmarks.bars.engine import BARE, INT8, LLAMA_Q8, MACHINE, OPENVINOS, SERVED, VLLM, bars
+from benchmarks.engine_cases import Bench, Plan
+from benchmarks.engine_peers import ENVIRONMENTS, OURS, PEERS
+from benchmarks.engine_report import render
+
+ROUNDS = 7
+SIZES = {"weights": 1000, "layer_weights": 800, "layers": 2, "attention_width": 4}
+WORK_OF_A_TOKEN = 2 * 800 + 4 * 4 * 2 * 513 / 2
+Record = dict[str, Any]
+
+
+def made_up() -> Record:
+    """A run in which every bar just holds."""
+    rates: dict[tuple[str, str], float] = {
+        (MACHINE, "read_bytes"): 100.0 * 2000 / 0.85,
+        (MACHINE, "operations"): 100.0 * WORK_OF_A_TOKEN / 0.8,
+        (SERVED, "32 c guests"): 150.0,
+        (BARE, "as 32 guests"): 160.0,
+        (VLLM, "decode 32"): 90.0,
+    }
+    for case in bars_of_engine.CASES:
+        for engine in (BARE, INT8, LLAMA_Q8, *OPENVINOS):
+            rates[engine, case] = 100.0
+    samples = [
+        {"round": turn, "engine": engine, "case": case, "value": rate}
+        for turn in range(ROUNDS)
+        for (engine, case), rate in rates.items()
+    ]
+    starts = {"first": 2.0, "second": 1.0, "transformers": 5.0}
+    return {
+        "model": "made up",
+        "threads": 2,
+        "engines": {engine: {"weight_bytes": 2} for engine in (BARE, INT8, *OPENVINOS)},
+        "sizes": SIZES,
+        "samples": samples,
+        "skipped": [],
+        "agreement": {name: {"same": 9, "asked": 10} for name in (INT8, LLAMA_Q8)},
+        "arrivals": {"at": [0.0], "times": {BARE: [[0.5, 0.6, 0.8]]}},
+        "starts": [
+            {"what": what, "seconds": seconds} for _ in range(3) for what, seconds in starts.items()
+        ],
+    }
+
+
+def failing(record: Record) -> set[str]:
+    return {bar["name"] for bar in bars(record) if not bar["holds"]}
+
+
+def without(record: Record, engine: str, case: str | None = None) -> Record:
+    """As if that engine, or one of its cases, had not been measured."""
+    record = copy.deepcopy(record)
+    record["samples"] = [
+        sample
+        for sample in record["samples"]
+        if sample["engine"] != engine or case not in (None, sample["case"])
+    ]
+    return record
+
+
+def slowed(record: Record, engine: str, case: str, factor: float, rounds: int = ROUNDS) -> Record:
+    record = copy.deepcopy(record)
+    for sample in record["samples"]:
+        is_it = sample["engine"] == engine and sample["case"] == case
+        if is_it and sample["round"] < rounds:
+            sample["value"] *= factor
+    return record
+
+
+def test_a_run_that_reaches_everything_holds() -> None:
+    assert failing(made_up()) == set()
+
+
+@pytest.mark.parametrize("engine", [*OPENVINOS, LLAMA_Q8, VLLM, INT8, SERVED, MACHINE])
+def test_what_hangs_on_a_missing_engine_does_not_hold(engine: str) -> None:
+    expected = {bar["name"] for bar in bars(made_up()) if engine in bar["name"]}
+    expected = {name for name in expected if "agreement" not in name}
+    missing = failing(without(made_up(), engine))
+    assert expected <= missing
+    assert missing
+    found = {bar["name"]: bar["value"] for bar in bars(without(made_up(), engine))}
+    assert all(found[name] is None for name in missing)
+
+
+@pytest.mark.parametrize("case", bars_of_engine.CASES)
+def test_a_skipped_case_does_not_hold(case: str) -> None:
+    missing = failing(without(made_up(), "OpenVINO f32", case))
+    assert missing == {f"{case}, ratio to OpenVINO f32"}
+
+
+def test_a_slow_case_does_not_hold() -> None:
+    found = failing(slowed(made_up(), BARE, "decode 8", 0.9))
+    assert found == {f"decode 8, ratio to {peer}" for peer in OPENVINOS}
+
+
+def test_it_is_the_bound_that_must_hold_and_not_the_median() -> None:
+    found = bars(slowed(made_up(), BARE, "decode 8", 0.9, rounds=3))
+    [bar] = [each for each in found if each["name"] == "decode 8, ratio to OpenVINO f32"]
+    assert bar["value"] == 1.0
+    assert not bar["holds"]
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    record = made_up()
+    for sample in record["samples"]:
+        sample["value"] *= 1 + sample["round"]
+    assert failing(record) == set()
+
+
+def test_shares_of_the_machine_follow_from_sizes() -> None:
+    found = {bar["name"]: bar["value"] for bar in bars(made_up())}
+    assert found["bandwidth share, decode 1"] == pytest.approx(0.85)
+    assert found["multiply-add share, prefill 512"] == pytest.approx(0.8)
+
+
+def test_a_worker_that_starts_slowly_does_not_hold() -> None:
+    record = made_up()
+    for start in record["starts"]:
+        start["seconds"] *= 2 if start["what"] == "second" else 1
+    assert failing(record) == {"second start, ratio to the first"} - {
+        bar["name"] for bar in bars(record) if bar["value"] == 1.0
+    }
+    record["starts"] = [start for start in record["starts"] if start["what"] != "transformers"]
+    assert {f"{what} start, ratio to transformers" for what in ("first", "second")} <= failing(
+        record
+    )
+
+
+def test_lower_agreement_than_llama_cpp_does_not_hold() -> None:
+    record = made_up()
+    record["agreement"][INT8]["same"] = 8
+    assert failing(record) == {f"int8 agreement less that of {LLAMA_Q8}"}
+
+
+def test_the_script_of_the_bars_imports_nothing_of_ours() -> None:
+    tree = ast.parse(Path(bars_of_engine.__file__).read_text("utf-8"))
+    modules = {
+        (node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert all(name.split(".")[0] in sys.stdlib_module_names for name in modules)
+
+
+def test_the_script_reads_a_file_alone(tmp_path: Path) -> None:
+    file = tmp_path / "record.json"
+    file.write_text(json.dumps(without(made_up(), VLLM)), "utf-8")
+    command = [sys.executable, "-I", bars_of_engine.__file__, str(file)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+    assert "32 C guests, ratio to vLLM-CPU fp32: missing (goal 1.5): DOES NOT HOLD" in said
+
+
+def test_peers_that_are_not_set_up_are_named_with_their_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PIE_TRIO_HOME", str(tmp_path))
+    peers = [peer for peer in PEERS if peer.environment != OURS]
+    plan = Plan("none", tmp_path, 1, 1, 0, 1, 1, tuple(peer.name for peer in peers), False)
+    heard: list[str] = []
+    bench = Bench(plan, heard.append)
+    record = bench.run()
+    record |= {"sizes": SIZES}
+    record["bars"] = bars(record)
+    assert not any(bar["holds"] for bar in record["bars"])
+    for peer in peers:
+        assert f"- {peer.name}: MISSING, not set up" in render(record)
+
+
+def test_every_peer_has_an_environment() -> None:
+    assert {peer.environment for peer in PEERS} == {OURS, *ENVIRONMENTS}
