@@ -80,10 +80,18 @@ class Run:
     steps: int = 0  # suspensions of the victim until it is cancelled or ends
     all_steps: int = 0  # of anybody, meanwhile
     clean_up_steps: int = 0  # of anybody, from the cancellation until the victim is gone
-    shields: int = 0  # steps of the clean-up at which a shield with a time protected somebody
     once: set[Site] = attrs.field(factory=set)
     twice: set[Site] = attrs.field(factory=set)
-    cleaning: set[Site] = attrs.field(factory=set)  # where a clean-up stood, told or not
+    cleaning: set[Site] = attrs.field(factory=set)  # where a clean-up stood that may take its time
+    # Where the victim stood at each of its suspensions, and which one of everybody's that was.
+    stands: list[tuple[int, frozenset[Site]]] = attrs.field(factory=list)
+    # Where it stood at each step of the clean-up at which a shield with a time protected it.
+    shielded: list[frozenset[Site]] = attrs.field(factory=list)
+
+    @property
+    def shields(self) -> int:
+        """Steps of the clean-up at which the time of a shield can run out."""
+        return len(self.shielded)
 
     def __str__(self) -> str:
         again = f", again at {self.second_site}" if self.second_site else ""
@@ -148,6 +156,8 @@ class Probe(trio.abc.Instrument):
             is_own = victim.owns(task)
             run.steps += is_own
             run.all_steps += 1
+            if is_own and not run.cancellation.step:
+                run.stands.append((run.all_steps, frozenset(sites_of(task))))
             if self._is_the_moment(is_own):
                 run.was_cancelled, run.site = True, own_site(task)
                 victim.cancel()
@@ -160,13 +170,16 @@ class Probe(trio.abc.Instrument):
 
     def _note_clean_up(self, victim: Victim, task: trio.lowlevel.Task) -> None:
         run, cancellation = self._run, self._run.cancellation
-        if task in self._told and victim.owns(task):
-            run.cleaning.update(sites_of(task))
         if victim.is_gone():
             return
         run.clean_up_steps += 1
-        shields = [scope for each in tasks_of(victim) for scope in _timed_shields(each)]
-        run.shields += bool(shields)
+        protected = [(each, list(_timed_shields(each))) for each in tasks_of(victim)]
+        shields = [scope for _, scopes in protected for scope in scopes]
+        if shields:
+            run.shielded.append(
+                frozenset(site for each, scopes in protected if scopes for site in sites_of(each))
+            )
+            run.cleaning |= run.shielded[-1]
         count = run.shields if cancellation.expires else run.clean_up_steps
         if cancellation.again and count == cancellation.again and run.second_site is None:
             run.second_site = own_site(task)

@@ -1,0 +1,236 @@
+"""Scripted guests that wait wherever a guest can wait, each kind by itself and for a bounded time.
+
+They call the host functions that components call, by the same tables, so that a cancellation meets
+the same frames. None of them needs another instance to live: whoever is cancelled, all the others
+come to their end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
+from types import MappingProxyType
+from typing import Any
+
+import trio
+
+from pie_trio.errors import GuestFault, PieError
+from pie_trio.messages import ResourceKind
+from pie_trio.testing.guests import KV, Script, ScriptHost
+from pie_trio.wasm.host.common import COMMON
+from pie_trio.wasm.host.forward import FORWARD
+from pie_trio.wasm.host.message import MESSAGE
+from pie_trio.wasm.host.resources import Model, Queue
+from pie_trio.wasm.host.tokenize import TOKENIZE
+from pie_trio.wasm.wasi.cli import STDERR, STDOUT
+from pie_trio.wasm.wasi.poll import POLL, Deadline, EventPollable
+from pie_trio.wasm.wasi.streams import STREAMS
+
+PAGE, EMBEDDING = int(ResourceKind.KV_PAGE), int(ResourceKind.EMBEDDING)
+Deed = Callable[[ScriptHost, Queue, list[int]], Awaitable[Any]]
+
+
+async def _ping(guest: ScriptHost, queue: Queue, _pages: list[int]) -> Any:
+    return await guest.call(COMMON["[method]queue.debug-query"], queue, "ping")
+
+
+async def _synchronize(guest: ScriptHost, queue: Queue, _pages: list[int]) -> Any:
+    return await guest.call(COMMON["[method]queue.synchronize"], queue)
+
+
+async def _allocate(guest: ScriptHost, queue: Queue, _pages: list[int]) -> Any:
+    return await guest.call(COMMON["allocate-resources"], queue, PAGE, 1)
+
+
+async def _deallocate(guest: ScriptHost, queue: Queue, pages: list[int]) -> Any:
+    return await guest.call(COMMON["deallocate-resources"], queue, PAGE, pages)
+
+
+async def _export(guest: ScriptHost, queue: Queue, pages: list[int]) -> Any:
+    name = f"waits of {guest.host.owner.number}"
+    return await guest.call(COMMON["export-resources"], queue, PAGE, pages, name)
+
+
+async def _import(guest: ScriptHost, queue: Queue, _pages: list[int]) -> Any:
+    return await guest.call(COMMON["import-resources"], queue, PAGE, "nobody's")
+
+
+async def _release(guest: ScriptHost, queue: Queue, _pages: list[int]) -> Any:
+    return await guest.call(COMMON["release-exported-resources"], queue, PAGE, "nobody's")
+
+
+async def _all(guest: ScriptHost, queue: Queue, _pages: list[int]) -> Any:
+    return await guest.call(COMMON["get-all-exported-resources"], queue, EMBEDDING)
+
+
+async def _execute(guest: ScriptHost, queue: Queue, pages: list[int]) -> Any:
+    return await execute(guest, queue, pages or [0], 1)
+
+
+DEEDS: Mapping[str, Deed] = MappingProxyType(
+    {
+        "allocate": _allocate,
+        "deallocate": _deallocate,
+        "export": _export,
+        "import": _import,
+        "release": _release,
+        "all": _all,
+        "synchronize": _synchronize,
+        "ping": _ping,
+        "execute": _execute,
+    }
+)
+
+
+async def execute(
+    guest: ScriptHost, queue: Queue, pages: list[int], rows: int, *, masked: bool = False
+) -> Any:
+    """A pass of so many rows at the start of these pages."""
+    builder = await guest.call(FORWARD["create-forward-pass"], queue)
+    places = list(range(rows))
+    last = (rows - 1) % guest.page_tokens + 1
+    await guest.call(FORWARD["kv-cache"], builder, pages, last)
+    await guest.call(FORWARD["input-tokens"], builder, [50 + place % 9 for place in places], places)
+    if masked:
+        await guest.call(FORWARD["attention-mask"], builder, [[place + 1] for place in places])
+    await guest.call(FORWARD["output-tokens"], builder, [rows - 1], 0.0)
+    return await guest.call(FORWARD["[method]forward-pass.execute"], builder)
+
+
+async def first(guest: ScriptHost) -> str:
+    """The first use of a model, by the call that is named: perhaps its worker is not there yet."""
+    queue = Queue(guest.new_queue(), guest.host)
+    guest.host.queues_open += 1
+    try:
+        await DEEDS[guest.text(0, "allocate")](guest, queue, [])
+    except GuestFault:
+        return "refused"
+    return "done"
+
+
+async def crowd(guest: ScriptHost) -> str:
+    """A call behind so many others that the queue's mailbox is full."""
+    queue = Queue(guest.queue, guest.host)
+    guest.host.queues_open += 1
+    pages = await guest.allocate(6)
+    passes = [await execute(guest, queue, pages[:1], 1) for _ in range(2)]
+    for page in pages[1:4]:
+        await _deallocate(guest, queue, [page])
+    try:
+        await DEEDS[guest.text(0, "allocate")](guest, queue, pages[4:5])
+    except GuestFault:
+        return "refused"
+    for answer in passes:
+        await answer.reply.wait()
+    return "done"
+
+
+async def polls(guest: ScriptHost) -> str:
+    """One thing, several things, moments, and things that come in time or never."""
+    listener = await guest.call(MESSAGE["subscribe"], f"polls {guest.host.owner.number}")
+    receipt = await guest.call(MESSAGE["receive"])
+    with closing(listener), closing(receipt):
+        return await _poll_all(guest, listener, receipt)
+
+
+async def _poll_all(guest: ScriptHost, listener: Any, receipt: Any) -> str:
+    never, soon = EventPollable(), EventPollable()
+    heard = await guest.call(MESSAGE["[method]subscription.pollable"], listener)
+    told = await guest.call(MESSAGE["[method]receive-result.pollable"], receipt)
+    queue = Queue(guest.queue, guest.host)
+    guest.host.queues_open += 1
+    answer = await execute(guest, queue, await guest.allocate(1), 1)
+    answered = await guest.call(FORWARD["[method]forward-pass-result.pollable"], answer)
+    await guest.call(POLL["poll"], [answered, never])
+    for things in ([], [never], [heard], [told], [heard, told, never]):
+        await guest.call(POLL["poll"], [*things, _after(0.01), _after(0.02)])
+    soon.event.set()
+    await guest.call(POLL["[method]pollable.block"], soon)
+    await guest.call(POLL["[method]pollable.block"], _after(0.01))
+    return "polled"
+
+
+def _after(seconds: float) -> Deadline:
+    return Deadline(trio.current_time() + seconds)
+
+
+async def writes(guest: ScriptHost) -> str:
+    """Every way of saying something, more than anybody has room for at once."""
+    out, err = await guest.call(STDOUT["get-stdout"]), await guest.call(STDERR["get-stderr"])
+    size = guest.number(1, 700)
+    for number in range(guest.number(0, 3)):
+        await guest.call(STREAMS["[method]output-stream.write"], out, b"word ".ljust(size))
+        await guest.call(STREAMS["[method]output-stream.write-zeroes"], err, size)
+        await guest.call(MESSAGE["send"], f"{number} ".ljust(size, "."))
+        blob = await guest.call(COMMON["[constructor]blob"], b"blob".ljust(size))
+        await guest.call(MESSAGE["send-blob"], blob)
+    return "written"
+
+
+async def texts(guest: ScriptHost) -> str:
+    """Texts so long that another thread reads them."""
+    model = Model(next(iter(guest.host.models.values())))
+    tokenizer = await guest.call(TOKENIZE["get-tokenizer"], model)
+    text = "once upon a time " * guest.number(0, 4)
+    tokens = await guest.call(TOKENIZE["[method]tokenizer.tokenize"], tokenizer, text)
+    await guest.call(TOKENIZE["[method]tokenizer.get-vocabs"], tokenizer)
+    back: str = await guest.call(TOKENIZE["[method]tokenizer.detokenize"], tokenizer, tokens)
+    return str(back == text)
+
+
+async def rows(guest: ScriptHost) -> str:
+    """A pass with so many masked rows that checking them takes a while."""
+    count = guest.number(0, 260)
+    queue = Queue(guest.queue, guest.host)
+    guest.host.queues_open += 1
+    pages = await guest.allocate(guest.pages_for(count))
+    answer = await execute(guest, queue, pages, count, masked=True)
+    await answer.reply.wait()
+    return str(len(await guest.call(FORWARD["[method]forward-pass-result.get-tokens"], answer)))
+
+
+async def shout(guest: ScriptHost) -> str:
+    """More broadcasts than its own listener has room for, until the listener takes them."""
+    topic = f"shouts of {guest.host.owner.number}"
+    listener = await guest.call(MESSAGE["subscribe"], topic)
+
+    async def hear() -> None:
+        while True:
+            await trio.sleep(0.01)
+            listener.subscription.take()
+
+    with closing(listener):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hear)
+            for number in range(guest.number(0, 3)):
+                await guest.call(MESSAGE["broadcast"], topic, f"{number}")
+            nursery.cancel_scope.cancel()
+    return "shouted"
+
+
+async def begin_late(guest: ScriptHost) -> str:
+    """Waits a while for a message of its client, and holds pages meanwhile."""
+    pages = await guest.queue.allocate(KV, 1)
+    receipt = await guest.call(MESSAGE["receive"])
+    patience = trio.move_on_after(guest.number(0, 500) / 1000)
+    with closing(receipt), patience, guest.host.client_wait():
+        await receipt.ticket.wait()
+    try:
+        await guest.free(pages)
+    except PieError:
+        return "too late"
+    return "done"
+
+
+WAITS: Mapping[str, Script] = MappingProxyType(
+    {
+        "first": first,
+        "crowd": crowd,
+        "polls": polls,
+        "writes": writes,
+        "texts": texts,
+        "rows": rows,
+        "shout": shout,
+        "late": begin_late,
+    }
+)
