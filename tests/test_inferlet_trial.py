@@ -8,7 +8,14 @@ import pytest
 
 from pie_trio.errors import BadProgram
 from pie_trio.testing.faults import Fault
-from pie_trio.testing.inferlet_trial import Case, Fate, fates, open_trial
+from pie_trio.testing.inferlet_trial import (
+    Baseline,
+    Case,
+    Fate,
+    TrialReport,
+    fates,
+    open_trial,
+)
 from tests.support.kit import INFERLETS
 
 IMPATIENT = """
@@ -49,12 +56,11 @@ def test_a_component_and_its_folder_are_tried_alike() -> None:
 
 def test_every_case_of_a_good_program_is_survived_and_repeats_itself() -> None:
     trial = open_trial(INFERLETS / "text-completion", ("--prompt", "a", "--max-tokens", "3"))
-    verdicts = [trial.judge(case) for case in trial.cases()]
-    assert trial.report(verdicts).holds
-    assert verdicts == [trial.judge(case) for case in trial.cases()]
-    told = fates(verdicts)
-    calls = [call for call in trial.baseline.calls if call.function]
-    assert told["ended with Terminated"] == len(calls)
+    report = trial.run()
+    assert report.holds, report.text()
+    assert report == trial.run()
+    told = fates(report.verdicts)
+    assert told["ended with Terminated"] == len(trial.baseline.calls)
     assert told["ended with WorkerLost"] == 2 * trial.baseline.batches
 
 
@@ -71,5 +77,8 @@ def test_who_fails_by_itself_has_not_survived_and_who_catches_it_has(tmp_path: P
     slow = Case("slow batches", "batch 1", (Fault(9, "worker.slow", 0, 0.5),))
     falls = open_trial(path, ()).judge(slow)
     assert (falls.fate, falls.survived, falls.error) == (Fate.FAILED, False, "GuestFault")
+    told = TrialReport("impatient", Baseline("x", (), 1, 1), (falls,)).text("again {case}")
+    assert "NOT SURVIVED  slow batches" in told
+    assert "replay: again 'slow batches/batch 1'" in told
     lives = open_trial(path, ("catch",)).judge(slow)
     assert (lives.fate, lives.survived, lives.told) == (Fate.OTHER, True, "too slow")

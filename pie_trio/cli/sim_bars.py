@@ -31,7 +31,5 @@ def write_with_bars(path: Path, raw: Mapping[str, object], script: str, output: 
 
 
 def _script(name: str) -> Path:
-    """Beside the package in a checkout, inside it where it is installed."""
-    package = Path(str(pie_trio.__file__)).parent
-    places = (package.parent / "benchmarks" / "bars" / name, package / "testing" / "bars" / name)
-    return next(place for place in places if place.is_file())
+    """Beside the package, in a checkout and where it is installed."""
+    return Path(str(pie_trio.__file__)).parent.parent / "benchmarks" / "bars" / name

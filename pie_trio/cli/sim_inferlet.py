@@ -21,11 +21,8 @@ from pie_trio.cli.sim_seeds import write_page
 from pie_trio.config import Limits
 from pie_trio.home import Home
 from pie_trio.services.program_store import ProgramStore
-from pie_trio.testing.inferlet_trial import Case, Trial, TrialReport, Verdict, fates, open_trial
+from pie_trio.testing.inferlet_trial import Case, Trial, open_trial
 from pie_trio.testing.report import summary, timeline_lines, versions
-
-VALUE_CHARACTERS = 60
-SHOWN_OF_A_KIND = 3
 
 
 def try_inferlet(
@@ -37,17 +34,13 @@ def try_inferlet(
 ) -> None:
     output = Output.of_process()
     trial = _open(program, arguments)
+    if case is not None:
+        _show_case(trial, _named(case, trial.cases()), page, output)
     with open_steps(output) as steps:
         steps.say(f"running {trial.program} undisturbed")
-        cases = trial.cases()
-        if case is not None:
-            _show_case(trial, _named(case, cases), page, output)
-        verdicts = []
-        for number, each in enumerate(cases):
-            steps.count(f"trying {trial.program}", number, len(cases))
-            verdicts.append(trial.judge(each))
-    report = trial.report(verdicts)
-    _show(report, _command(program, arguments), output)
+        report = trial.run(lambda done, count: steps.count("trying every fault", done, count))
+    for line in report.text(_command(program, arguments)).splitlines():
+        output.line(line)
     holds = report.holds
     if json_file is not None:
         raw = {"command": "sim run --inferlet", "version": versions(), **report.raw()}
@@ -82,45 +75,11 @@ def _show_case(trial: Trial, case: Case, page: Path | None, output: Output) -> N
         output.line(f"  {name:<11} {text}")
     for line in timeline_lines(outcome):
         output.line(f"  {line}")
-    output.line(f"{case.name}: {_told(verdict)}")
+    output.line(f"{case.name}: {verdict}")
     if page is not None:
         write_page(page, f"{trial.program}, {case.name}", outcome, "")
         output.say(f"{len(outcome.timeline)} events in {page}")
     raise typer.Exit(ExitCode.OK if verdict.survived else ExitCode.CHECK_FAILED)
-
-
-def _show(report: TrialReport, command: str, output: Output) -> None:
-    base = report.baseline
-    output.line(
-        f"{report.program}: {len(base.calls)} host calls, {base.batches} batches, at most "
-        f"{base.pages} pages; returns {_short(base.value)}"
-    )
-    for kind, verdicts in report.by_kind():
-        how = ", ".join(f"{count} {fate}" for fate, count in fates(verdicts).items())
-        output.line(f"  {_mark(verdicts):<13} {kind:<27} {how}")
-        failed = [verdict for verdict in verdicts if not verdict.survived]
-        for verdict in failed[:SHOWN_OF_A_KIND]:
-            case = shlex.quote(verdict.case.name)
-            output.line(f"            {verdict.case.place}: {_told(verdict)}")
-            output.line(f"            replay: {command.format(case=case)}")
-        if len(failed) > SHOWN_OF_A_KIND:
-            output.line(f"            and {len(failed) - SHOWN_OF_A_KIND} more")
-
-
-def _mark(verdicts: Sequence[Verdict]) -> str:
-    if not all(verdict.survived for verdict in verdicts):
-        return "NOT SURVIVED"
-    return "ended by name" if any(verdict.error for verdict in verdicts) else "survived"
-
-
-def _told(verdict: Verdict) -> str:
-    facts = [text for text in (verdict.error, _short(verdict.told)) if text]
-    return f"it {verdict.fate.value}" + (f": {', '.join(facts)}" if facts else "")
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= VALUE_CHARACTERS else line[: VALUE_CHARACTERS - 3] + "..."
 
 
 def _command(program: str, arguments: Sequence[str]) -> str:

@@ -9,8 +9,9 @@ fails by itself, hangs or leaks. Each case is a run from a name, so that it can 
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 
@@ -30,6 +31,8 @@ PAGE_TOKENS = 16
 PLACES_MAX = 12  # batches, and moments of a connection, that are tried
 CALLS_MAX = 200  # host calls at which it is cancelled, spread over all of them
 CONNECTION_PLACES = 40  # chunks of a connection, from its start, among which it is cut
+VALUE_CHARACTERS = 60  # that are shown of a guest's text
+SHOWN_OF_A_KIND = 3  # cases that were not survived
 SHORT_WAIT_SECONDS = 0.5  # how long a request for pages waits where they are short
 
 
@@ -70,6 +73,10 @@ class Verdict:
     def survived(self) -> bool:
         return self.fate not in (Fate.FAILED, Fate.BROKEN)
 
+    def __str__(self) -> str:
+        facts = [text for text in (self.error, shortened(self.told)) if text]
+        return f"it {self.fate.value}" + (f": {', '.join(facts)}" if facts else "")
+
 
 @attrs.frozen
 class Baseline:
@@ -96,6 +103,25 @@ class TrialReport:
     def by_kind(self) -> Iterator[tuple[str, list[Verdict]]]:
         for kind in dict.fromkeys(verdict.case.kind for verdict in self.verdicts):
             yield kind, [verdict for verdict in self.verdicts if verdict.case.kind == kind]
+
+    def text(self, command: str = "case {case}") -> str:
+        """A line a kind, and what was not survived; `command` is told with the case's name."""
+        base = self.baseline
+        lines = [
+            f"{self.program}: {len(base.calls)} host calls, {base.batches} batches, at most "
+            f"{base.pages} pages; returns {shortened(base.value)}"
+        ]
+        for kind, verdicts in self.by_kind():
+            how = ", ".join(f"{count} {fate}" for fate, count in fates(verdicts).items())
+            lines.append(f"  {_mark(verdicts):<13} {kind:<27} {how}")
+            failed = [verdict for verdict in verdicts if not verdict.survived]
+            for verdict in failed[:SHOWN_OF_A_KIND]:
+                replay = command.format(case=shlex.quote(verdict.case.name))
+                lines.append(f"    {verdict.case.place}: {verdict}")
+                lines.append(f"    replay: {replay}")
+            if len(failed) > SHOWN_OF_A_KIND:
+                lines.append(f"    and {len(failed) - SHOWN_OF_A_KIND} more")
+        return "\n".join(lines)
 
     def raw(self) -> dict[str, object]:
         """What the bars are computed from."""
@@ -154,7 +180,12 @@ class Trial:
     def judge(self, case: Case) -> Verdict:
         return _verdict(case, self.play(case.faults), self.baseline)
 
-    def report(self, verdicts: Sequence[Verdict]) -> TrialReport:
+    def run(self, on_done: Callable[[int, int], None] = lambda _done, _all: None) -> TrialReport:
+        """All cases; `on_done` is told how many of how many are done."""
+        cases, verdicts = self.cases(), []
+        for number, case in enumerate(cases, start=1):
+            verdicts.append(self.judge(case))
+            on_done(number, len(cases))
         return TrialReport(self.program, self.baseline, tuple(verdicts))
 
 
@@ -228,6 +259,18 @@ def _verdict(case: Case, outcome: Outcome, baseline: Baseline) -> Verdict:
 def _ending(events: Sequence[Event]) -> InstanceFinished | None:
     """The first instance's; a client that comes back may launch another."""
     return next((event for event in events if isinstance(event, InstanceFinished)), None)
+
+
+def shortened(text: str) -> str:
+    """The beginning of a guest's text, in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= VALUE_CHARACTERS else line[: VALUE_CHARACTERS - 3] + "..."
+
+
+def _mark(verdicts: Sequence[Verdict]) -> str:
+    if not all(verdict.survived for verdict in verdicts):
+        return "NOT SURVIVED"
+    return "ended by name" if any(verdict.error for verdict in verdicts) else "survived"
 
 
 def fates(verdicts: Sequence[Verdict]) -> Counter[str]:
