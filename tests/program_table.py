@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import tokenize
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,9 +73,8 @@ def python_lines(source: str) -> int:
 
 
 def c_lines(source: str) -> int:
-    """Our C has comments of the `//` kind only."""
-    lines = (line.strip() for line in source.splitlines())
-    return sum(1 for line in lines if line and not line.startswith("//"))
+    plain = re.sub(r"/\*.*?\*/|//[^\n]*", "", source, flags=re.DOTALL)
+    return sum(1 for line in plain.splitlines() if line.strip())
 
 
 def render() -> str:

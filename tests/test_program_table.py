@@ -16,9 +16,13 @@ def test_a_program_takes_no_more_lines_than_the_papers(program: str) -> None:
     assert python_lines((INFERLETS / program / "main.py").read_text("utf-8")) <= PAPER[program]
 
 
+def test_a_completion_in_c_is_short() -> None:
+    assert c_lines((INFERLETS / "text-completion/main.c").read_text("utf-8")) < 60
+
+
 def test_documentation_and_comments_are_no_lines() -> None:
     assert (
         python_lines('"""Doc."""\n\n# why\nx = """a\nb"""  # text\n\n\ndef f():\n    """D."""\n')
         == 3
     )
-    assert c_lines("// why\n\nint x;\n  // and\n") == 1
+    assert c_lines("/* why\n */\nint x; /* that */\n  // and\n") == 1
