@@ -35,7 +35,8 @@ def try_inferlet(
     output = Output.of_process()
     trial = _open(program, arguments)
     if case is not None:
-        _show_case(trial, _named(case, trial.cases()), page, output)
+        again = _command(program, arguments).format(case=shlex.quote(case))
+        _show_case(trial, _named(case, trial.cases()), page, again, output)
     with open_steps(output) as steps:
         steps.say(f"running {trial.program} undisturbed")
         report = trial.run(lambda done, count: steps.count("trying every fault", done, count))
@@ -69,7 +70,7 @@ def _kinds(cases: Sequence[Case]) -> list[str]:
     return list(dict.fromkeys(case.kind for case in cases))
 
 
-def _show_case(trial: Trial, case: Case, page: Path | None, output: Output) -> None:
+def _show_case(trial: Trial, case: Case, page: Path | None, command: str, output: Output) -> None:
     outcome, verdict = trial.play(case.faults), trial.judge(case)
     for name, text in summary(outcome):
         output.line(f"  {name:<11} {text}")
@@ -77,7 +78,7 @@ def _show_case(trial: Trial, case: Case, page: Path | None, output: Output) -> N
         output.line(f"  {line}")
     output.line(f"{case.name}: {verdict}")
     if page is not None:
-        write_page(page, f"{trial.program}, {case.name}", outcome, "")
+        write_page(page, f"{trial.program}, {case.name}", outcome, command)
         output.say(f"{len(outcome.timeline)} events in {page}")
     raise typer.Exit(ExitCode.OK if verdict.survived else ExitCode.CHECK_FAILED)
 

@@ -90,6 +90,7 @@ class _Lanes:
     times: list[float]
     lanes: dict[tuple[str, str], Lane] = attrs.field(factory=dict)
     open: dict[object, tuple[Lane, int, str, str]] = attrs.field(factory=dict)
+    called: dict[str, int] = attrs.field(factory=dict)  # where an instance's last call ended
     models: dict[int, str] = attrs.field(factory=dict)  # process -> what it serves
 
     def in_order(self) -> list[Lane]:
@@ -138,12 +139,14 @@ class _Lanes:
         match event:
             case InstanceLaunched():
                 self._begin(("instance", instance), lane, place, "alive", lane.name)
+                self.called[instance] = place
             case InstanceFinished():
                 kind = "good" if event.outcome == "return" else "bad"
                 reason = f": {event.reason}" if event.reason else ""
                 self._end(("instance", instance), place, kind, f" · {event.outcome}{reason}")
             case HostCalled():
-                begun = min(bisect_left(self.times, event.at, hi=place), place)
+                earliest = max(self.called.get(instance, 0), bisect_left(self.times, event.at))
+                begun, self.called[instance] = min(earliest, place), place
                 kind = "refused" if event.error_kind else "call"
                 label = f"call {event.number}: {event.function} {event.error_kind}"
                 lane.bars.append((begun, place, kind, label.strip()))
