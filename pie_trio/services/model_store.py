@@ -84,7 +84,7 @@ class ModelStore:
         """The default model, converted from its package the first time."""
         with contextlib.suppress(BadModel):
             return self.open(DEFAULT_MODEL)
-        parts = _read(_packaged_model())
+        parts = _read(packaged_model())
         if self._path(DEFAULT_MODEL).exists():
             self.remove(DEFAULT_MODEL)
         self._write(DEFAULT_MODEL, parts, progress or _no_progress)
@@ -153,7 +153,7 @@ def _read(path: Path) -> Parts:
     raise BadModel(f"{path} is neither a Hugging Face directory nor a .gguf file")
 
 
-def _packaged_model() -> Path:
+def packaged_model() -> Path:
     """The GGUF file inside the package, which is found but not imported."""
     try:
         distribution = importlib.metadata.distribution(DEFAULT_PACKAGE)
