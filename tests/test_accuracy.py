@@ -28,14 +28,14 @@ NAMES = [
 
 def engine(wrong: int, loss: float | None = 2.0, first: int = 0) -> dict[str, Any]:
     """One that differs at so many places, spread over the text."""
-    best: list[int | None] = [7] * PART * PARTS
+    best: list[int | None] = [*[7] * PART * PARTS]
     for index in range(wrong):
         best[(first + index * 11) % len(best)] = 8
     if loss is None:
         return {"best": best}
     numbers = [0.1] * len(best)
-    losses = [loss] * (len(best) - 1)
-    found: dict[str, Any] = {"best": best, "loss": [*losses, None]}
+    losses: list[float | None] = [*[loss] * (len(best) - 1), None]
+    found: dict[str, Any] = {"best": best, "loss": losses}
     return found | dict.fromkeys(("largest", "mean", "divergence"), numbers)
 
 
