@@ -58,7 +58,7 @@ _F16 = ("--weights", "{f16}")
 _Q8 = ("--weights", "{q8}")
 PEERS = (
     Peer(BARE, OURS, "ours.py", _MODEL, 2),
-    Peer(INT8, OURS, "ours.py", (*_MODEL, "--numeric", "int8"), 34 / 32),
+    Peer(INT8, OURS, "ours.py", (*_MODEL, "--numeric", "int8"), 36 / 32),
     Peer(OPENVINO_F32, "openvino", "openvino_peer.py", (*_F16, "--precision", "f32"), 4),
     Peer(OPENVINO, "openvino", "openvino_peer.py", (*_F16, "--precision", "default"), 2),
     Peer(LLAMA_Q8, "llamacpp", "llama_cpp_peer.py", _Q8, 34 / 32),
