@@ -147,7 +147,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(
 
 def test_whoever_lives_in_a_scenario_is_cancelled_and_the_places_are_told(tmp_path: Path) -> None:
     path = tmp_path / "bars.json"
-    flags = ("--scenario", "keys", "--victim", "instance 0", "--once", "--json", str(path))
+    flags = ("--scenario", "keys", "--seconds", "2", "--json", str(path))
     ended = pie(tmp_path, "sim", "cancel-everywhere", *flags)
     assert ended.returncode == 0, ended.stdout
     assert re.search(r"cancelled at \d+ of \d+ places", ended.stdout)

@@ -58,16 +58,14 @@ def _inferlet_bars(raw: dict[str, Any]) -> list[Bar]:
 
 
 def _cancel_bars(raw: dict[str, Any]) -> list[Bar]:
-    found = [
-        _none(f"of {raw['runs']} cancelled runs that break a rule", len(raw["failures"])),
-        _none("runs left out", raw["left_out"]),
-    ]
+    found = [_none(f"of {raw['runs']} cancelled runs that break a rule", len(raw["failures"]))]
+    if raw["options"]["seconds"] is None:
+        found.append(_none("runs left out", raw["left_out"]))
     if raw["scenario"] == "all":
         sites = raw["sites"]
         cleaning = [site for site in sites if site["in_clean_up"]]
         found.append(_all("places cancelled at", sites, "once"))
-        if not raw["options"]["once"]:
-            found.append(_all("places of clean-ups cancelled at again", cleaning, "twice"))
+        found.append(_all("places of clean-ups cancelled at again", cleaning, "twice"))
     return found
 
 

@@ -151,24 +151,22 @@ def explain(
 @app.command("cancel-everywhere", no_args_is_help=True)
 def cancel_everywhere(
     scenario: Annotated[
-        str, typer.Option("--scenario", help="A scenario's name, FILE.py, or all of them: all.")
+        str, typer.Option("--scenario", help="A scenario, FILE.py, or all reference ones: all.")
     ],
     victim: Annotated[
-        str | None, typer.Option("--victim", help='Only this one: "instance 0"; see --handle.')
-    ] = None,
+        str, typer.Option("--victim", help="With --handle: who, as a report names it.")
+    ] = "instance 0",
     handle: Annotated[
         str | None, typer.Option("--handle", help="Only this run, as a report names it.")
     ] = None,
     beside: Annotated[
         bool, typer.Option("--beside-faults", help="All of it again beside each single fault.")
     ] = False,
-    once: Annotated[
-        bool, typer.Option("--once", help="No second cancellation during the clean-up.")
-    ] = False,
-    stride: Annotated[
-        int, typer.Option("--stride", help="Only every so many-th place.", min=1)
-    ] = 1,
+    rotation: Annotated[
+        int, typer.Option("--rotation", help="Where to begin, when there is not time for all.")
+    ] = 0,
     seconds: SecondsOption = None,
+    processes: ProcessesOption = 2,
     json: JsonOption = None,
 ) -> None:
     """Cancel instances, connections and clients at every place where they can be.
@@ -178,9 +176,8 @@ def cancel_everywhere(
     from pie_trio.cli.sim_cancel import CancelOptions, cancel_all, replay_one
 
     if handle is not None:
-        replay_one(scenario, victim or "instance 0", handle)
-    options = CancelOptions(beside, once, stride, seconds)
-    cancel_all(scenario, victim, options, json)
+        replay_one(scenario, victim, handle)
+    cancel_all(scenario, CancelOptions(beside, rotation, seconds, processes), json)
 
 
 @app.command("mutants")
