@@ -15,7 +15,8 @@ from gpu_worker.mixing import uniform
 from gpu_worker.wire import OutputRow, SamplerKind
 
 COLDEST = 1e-6  # what a temperature of nought means for a distribution
-HEAD_FIRST = 1024  # top-p looks among so many before it sorts the whole vocabulary
+HEAD_FIRST = 256  # top-p looks among so many before it sorts the whole vocabulary
+GROUP = 64  # neighbouring tokens of which only the best is compared at first
 
 Distribution = tuple[list[int], list[float]]
 
@@ -41,20 +42,21 @@ def sample(
         elif output.temperature == 0:
             results.append(greedy)
         else:
-            results.append(_draw(row, choice))
+            results.append(_draw(row, row[greedy], choice))
     return results
 
 
 def _distribution(logits: torch.Tensor, output: OutputRow, distribution_max: int) -> Distribution:
     count = min(output.top_k or distribution_max, distribution_max, len(logits))
-    ids = logits.topk(count).indices
-    probabilities = (logits / max(output.temperature, COLDEST)).softmax(dim=-1)
-    return ids.tolist(), probabilities[ids].tolist()
+    ids = _top(logits, count)
+    heat = max(output.temperature, COLDEST)
+    weights = _weights(logits[ids], logits[ids[0]], heat)
+    total = _weights(logits, logits[ids[0]], heat).sum()
+    return ids.tolist(), (weights / total).tolist()
 
 
-def _draw(logits: torch.Tensor, choice: Choice) -> int:
-    probabilities = (logits / choice.output.temperature).softmax(dim=-1)
-    weights, ids = _kept(probabilities, choice.output)
+def _draw(logits: torch.Tensor, greatest: torch.Tensor, choice: Choice) -> int:
+    weights, ids = _kept(logits, greatest, choice.output)
     cumulated = weights.to(torch.float64).cumsum(dim=0)
     at = uniform(choice.seed, choice.output.row) * float(cumulated[-1])
     drawn = int(torch.searchsorted(cumulated, at, right=True))
@@ -62,36 +64,57 @@ def _draw(logits: torch.Tensor, choice: Choice) -> int:
     return drawn if ids is None else int(ids[drawn])
 
 
+def _weights(logits: torch.Tensor, greatest: torch.Tensor, heat: float) -> torch.Tensor:
+    """The softmax but for a common factor; the greatest has weight one."""
+    return ((logits - greatest) / heat).exp_()
+
+
 def _kept(
-    probabilities: torch.Tensor, output: OutputRow
+    logits: torch.Tensor, greatest: torch.Tensor, output: OutputRow
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The weights to draw from, and the ids that they belong to (none: all, in order)."""
+    heat = output.temperature
     match output.kind:
-        case SamplerKind.TOP_K if output.top_k:
-            return _top_k(probabilities, output.top_k)
         case SamplerKind.TOP_P if output.top_p < 1:
-            return _top_p(probabilities, output.top_p)
+            return _top_p(logits, greatest, output)
+        case SamplerKind.TOP_K if output.top_k:
+            ids = _top(logits, output.top_k)
+            return _weights(logits[ids], greatest, heat), ids
         case SamplerKind.MIN_P:
-            ids = (probabilities >= output.min_p * probabilities.max()).nonzero().ravel()
-            return probabilities[ids], ids
+            weights = _weights(logits, greatest, heat)
+            ids = (weights >= output.min_p).nonzero().ravel()
+            return weights[ids], ids
         case SamplerKind.TOP_K_TOP_P if output.top_k:
-            weights, ids = _top_k(probabilities, output.top_k)
-            kept = _nucleus(weights / weights.sum(), output.top_p)
+            ids = _top(logits, output.top_k)
+            weights = _weights(logits[ids], greatest, heat)
+            kept = _nucleus(weights, output.top_p * float(weights.sum()))
             return weights[:kept], ids[:kept]
         case SamplerKind.TOP_K_TOP_P if output.top_p < 1:
-            return _top_p(probabilities, output.top_p)
-    return probabilities, None
+            return _top_p(logits, greatest, output)
+    return _weights(logits, greatest, heat), None
 
 
-def _top_k(probabilities: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    weights, ids = probabilities.topk(min(count, len(probabilities)))
-    return weights, ids
+def _top(logits: torch.Tensor, count: int) -> torch.Tensor:
+    """The ids of the greatest logits, falling; of equal ones the first."""
+    count = min(count, len(logits))
+    groups = len(logits) // GROUP
+    if count > groups:
+        return logits.sort(descending=True, stable=True).indices[:count]
+    # Each of the best `count` groups has a logit that is at least the last of their maxima.
+    best = logits[: groups * GROUP].view(groups, GROUP).amax(dim=1)
+    ids = (logits >= best.topk(count).values[-1]).nonzero().ravel()
+    return ids[logits[ids].sort(descending=True, stable=True).indices[:count]]
 
 
-def _top_p(probabilities: torch.Tensor, share: float) -> tuple[torch.Tensor, torch.Tensor]:
-    weights, ids = _top_k(probabilities, HEAD_FIRST)
-    if float(weights.sum()) < share:
-        weights, ids = probabilities.sort(descending=True)
+def _top_p(
+    logits: torch.Tensor, greatest: torch.Tensor, output: OutputRow
+) -> tuple[torch.Tensor, torch.Tensor]:
+    all_weights = _weights(logits, greatest, output.temperature)
+    share = output.top_p * float(all_weights.sum(dtype=torch.float64))
+    ids = _top(logits, HEAD_FIRST)
+    if float(all_weights[ids].sum(dtype=torch.float64)) < share:
+        ids = _top(logits, len(logits))
+    weights = all_weights[ids]
     kept = _nucleus(weights, share)
     return weights[:kept], ids[:kept]
 

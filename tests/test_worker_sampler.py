@@ -83,6 +83,19 @@ def test_a_cold_distribution_has_all_its_weight_on_the_argmax_and_keeps_the_orde
     assert result == ([0, 7, 1, 2], [1.0, 0.0, 0.0, 0.0])
 
 
+@pytest.mark.parametrize("count", [1, 7, 40, 300, 5001])
+def test_the_top_of_a_large_vocabulary_falls_and_of_equal_logits_the_first_come_first(
+    count: int,
+) -> None:
+    torch.manual_seed(count)
+    logits = (torch.randn(5001) * 4).round()
+    output = OutputRow(0, SamplerKind.DISTRIBUTION, 1.0, top_k=count)
+    ((ids, probabilities),) = sample(logits[None], [Choice(output, 0)], 6000)
+    order = sorted(range(5001), key=lambda token: (-float(logits[token]), token))
+    assert ids == order[:count]
+    assert probabilities == pytest.approx(logits.double().softmax(-1)[ids].tolist(), rel=1e-4)
+
+
 def test_limits_of_nought_mean_no_limit() -> None:
     for kind in (SamplerKind.TOP_K, SamplerKind.TOP_K_TOP_P):
         open_ended = draw(OutputRow(0, kind, 1.0), range(100))
