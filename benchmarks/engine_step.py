@@ -2,27 +2,32 @@
 
     python -m benchmarks.engine_step [--model NAME] [--rounds N] [--json FILE]
 
-No server and no guests: whole steps of the executor, from the arrays of a batch to its answers. The
-kinds take turns within each round, and so do the machine's own limits, so that what else runs on
-the machine meets all of them alike. Compare within a run only.
+No server and no guests: whole steps of the executor, from the arrays of a batch to its answers,
+with threads that wait as a worker's do. The kinds take turns within each round, and so do the
+machine's own limits, so that what else runs on the machine meets all of them alike; and each case
+is measured once more beside a process for each core that never rests. Compare within a run only.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as a worker does, before torch is loaded
 
+from benchmarks.bars.engine_step import bars
 from benchmarks.machine import Machine
 from gpu_worker.executor import TorchExecutor, load_executor
 from gpu_worker.kernel_choice import KernelChoice
@@ -46,6 +51,7 @@ PAGE = 16
 LIMITS = WorkerLimits(PAGE, 1 << 30, 512, 8, 1024, 32)
 SAMPLE_SECONDS = 0.25
 WEIGHT_BYTES = 2  # bf16
+BUSY = "import os; os.sched_setaffinity(0, {%d})\nwhile True: pass"
 Samples = dict[str, list[float]]
 
 
@@ -115,7 +121,24 @@ def _round(machine: Machine, executors: dict[str, TorchExecutor]) -> dict[str, f
         batch = case.batch()
         for kind, executor in executors.items():
             found[f"{case.name} {kind}"] = _tokens_per_second(executor, batch)
+    with _busy_neighbours():
+        for case in CASES:
+            rate = _tokens_per_second(executors["native"], case.batch())
+            found[f"{case.name} native beside busy cores"] = rate
     return found
+
+
+@contextlib.contextmanager
+def _busy_neighbours() -> Iterator[None]:
+    """One process a core that never rests."""
+    cores = sorted(os.sched_getaffinity(0))
+    started = [subprocess.Popen([sys.executable, "-c", BUSY % core]) for core in cores]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 def _tokens_per_second(executor: TorchExecutor, batch: BatchArrays) -> float:
@@ -127,26 +150,42 @@ def _tokens_per_second(executor: TorchExecutor, batch: BatchArrays) -> float:
     return steps * len(batch.tokens) / (time.perf_counter() - started)
 
 
-def render(samples: Samples, weights: Weights) -> str:
-    """Medians, and how near they come to what the machine can do."""
+def _verdict(bar: dict[str, Any]) -> str:
+    return f"goal {bar['goal']:.2f} {'holds' if bar['holds'] else 'does not hold'}"
+
+
+def record_of(samples: Samples, weights: Weights) -> dict[str, Any]:
+    """The samples, and what a token costs: the bytes of all weights, the operations in layers."""
+    sizes = {name: weights.stored(name).numel() for name in weights.names}
+    return {
+        "samples": samples,
+        "weight_bytes": WEIGHT_BYTES * sum(sizes.values()),
+        "token_operations": 2 * sum(size for name, size in sizes.items() if "layers" in name),
+    }
+
+
+def render(samples: Samples, found: Sequence[dict[str, Any]]) -> str:
+    """Medians, and what they have to reach."""
     middle = {name: statistics.median(values) for name, values in samples.items()}
-    lines = ["| tokens/s | torch | native | ratio |", "|---|---:|---:|---:|"]
+    lines = [
+        "| tokens/s | torch | native | ratio | native beside busy cores |",
+        "|---|---:|---:|---:|---:|",
+    ]
     for case in CASES:
         torch_rate, native = (middle[f"{case.name} {kind}"] for kind in KINDS)
+        busy = middle[f"{case.name} native beside busy cores"]
         lines.append(
-            f"| {case.name} | {torch_rate:.1f} | {native:.1f} | {native / torch_rate:.2f} |"
+            f"| {case.name} | {torch_rate:.1f} | {native:.1f} | {native / torch_rate:.2f} "
+            f"| {busy:.1f} |"
         )
     loads = [middle[f"load {kind}"] for kind in KINDS]
-    lines.append(f"| load, s | {loads[0]:.2f} | {loads[1]:.2f} | |")
-    read, operations = middle["read bytes/s"], middle["operations/s"]
-    sizes = {name: weights.stored(name).numel() for name in weights.names}
-    work_per_token = 2 * sum(size for name, size in sizes.items() if "layers" in name)
-    share = middle["decode 1 native"] * WEIGHT_BYTES * sum(sizes.values()) / read
-    work = middle["prefill 512 native"] * work_per_token / operations
+    lines.append(f"| load, s | {loads[0]:.2f} | {loads[1]:.2f} | | |")
     lines += [
         "",
-        f"memory read: {read / 1e9:.1f} GB/s; native decode 1 uses {share:.0%}",
-        f"multiply-add peak: {operations / 1e9:.0f} GFLOP/s; native prefill 512 uses {work:.0%}",
+        f"memory read: {middle['read bytes/s'] / 1e9:.1f} GB/s; "
+        f"multiply-add peak: {middle['operations/s'] / 1e9:.0f} GFLOP/s",
+        "",
+        *(f"{bar['name']}: {bar['value']:.2f}, {_verdict(bar)}" for bar in found),
     ]
     return "\n".join(lines) + "\n"
 
@@ -163,9 +202,11 @@ def main(arguments: Sequence[str]) -> int:
 
     model = ModelStore(Home.default().models).open(options.model).path
     samples = measure(model, options.rounds, say)
-    sys.stdout.write(render(samples, Weights(model)))
+    record = record_of(samples, Weights(model))
+    record["bars"] = bars(record)
+    sys.stdout.write(render(samples, record["bars"]))
     if options.json is not None:
-        options.json.write_text(json.dumps(samples, indent=2) + "\n", "utf-8")
+        options.json.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
     return 0
 
 
