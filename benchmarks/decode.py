@@ -1,6 +1,6 @@
 """One pass a token, greedy, each token sent to the client as text: `--prompt N --tokens N`."""
 
-from inferlet import ArgumentParser, Context, get_model, send
+from inferlet import ArgumentParser, Sampler, get_model, send
 
 
 async def main(args: list[str]) -> None:
@@ -8,8 +8,20 @@ async def main(args: list[str]) -> None:
     parser.add_argument("--prompt", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=32)
     options = parser.parse_args(args)
-    context = Context(get_model())
-    context.fill_tokens([100 + place % 100 for place in range(options.prompt)])
+    model = get_model()
+    queue = model.create_queue()
+    greedy = Sampler.greedy()
+    tokens = [100 + place % 100 for place in range(options.prompt)]
+    held, pages = 0, []
     for _ in range(options.tokens + 1):
-        token = await context.decode_step()
-        send(context.model.tokenizer.decode([token]))
+        end = held + len(tokens)
+        missing = -(-end // model.page_size) - len(pages)
+        if missing:
+            pages += queue.allocate_pages(missing)
+        forward_pass = queue.forward_pass()
+        forward_pass.kv_cache(pages, (end - 1) % model.page_size + 1)
+        forward_pass.input_tokens(tokens, range(held, end))
+        forward_pass.output_tokens([len(tokens) - 1], greedy)
+        result = await forward_pass.execute()
+        held, tokens = end, result.tokens
+        send(model.tokenizer.decode(tokens))

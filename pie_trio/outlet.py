@@ -53,16 +53,22 @@ class OutputBuffer:
         return self._bytes
 
     async def put(self, event: OutputEvent) -> None:
-        """Cancelled: the event was not written."""
+        """Cancelled: the event was not written. With room and nobody before it, it never waits."""
+        size = event_bytes(event)
+        if not self._turn.locked() and self._has_room(size):
+            if self._is_wanted():
+                self._write(event, size)
+            return
         async with self._turn:
-            assert self._terminal is None, "nothing is written after the terminal event"
-            if not self._is_wanted():
-                return
-            size = event_bytes(event)
-            await self._wait_for_room(size)
-            self._events.append(event)
-            self._bytes += size
-            self._announce()
+            if self._is_wanted():
+                await self._wait_for_room(size)
+                self._write(event, size)
+
+    def _write(self, event: OutputEvent, size: int) -> None:
+        assert self._terminal is None, "nothing is written after the terminal event"
+        self._events.append(event)
+        self._bytes += size
+        self._announce()
 
     def close(self, terminal: OutputEvent) -> None:
         """The one terminal event; synchronous, so that nothing can come between."""

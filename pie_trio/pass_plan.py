@@ -27,6 +27,7 @@ class PassPlan:
     pages: list[PageId]
     embed_outputs: tuple[tuple[int, int], ...]
     embed_pins: tuple[PageId, ...]
+    written_ranges: dict[int, range]  # the slots that it writes, by the index of the page
     sources: list[PageId] = attrs.field(factory=list)
 
     @classmethod
@@ -35,20 +36,16 @@ class PassPlan:
         pages = list(lease.tenancies[ResourceKind.KV_PAGE].resolve(draft.pages, "KV page"))
         tokens, read = _with_slots(draft.tokens, lease)
         outputs, written = _embed_outputs(draft.embed_outputs, lease)
-        plan = cls(draft, page_size, tokens, pages, outputs, (*read, *written))
+        ranges = written_ranges(len(pages), page_size, draft.last_page_length, len(tokens))
+        plan = cls(draft, page_size, tokens, pages, outputs, (*read, *written), ranges)
         plan._check_written_once()
         plan._check_context_written(lease.pools[ResourceKind.KV_PAGE].marks)
         return plan
 
-    def written_ranges(self) -> dict[int, range]:
-        """The slots that it writes, by the index of the page."""
-        length = self.draft.last_page_length
-        return written_ranges(len(self.pages), self.page_size, length, len(self.tokens))
-
     def mark_written(self, lease: Lease) -> None:
         """From now on later passes may count on what this one writes."""
         marks = lease.pools[ResourceKind.KV_PAGE].marks
-        for index, slots in self.written_ranges().items():
+        for index, slots in self.written_ranges.items():
             marks.set(self.pages[index], slots)
         for _, slot in self.embed_outputs:
             lease.pools[ResourceKind.EMBEDDING].marks.set(PageId(slot), range(1))
@@ -68,8 +65,10 @@ class PassPlan:
                 )
 
     def _check_written_once(self) -> None:
+        if len(set(self.pages)) == len(self.pages):
+            return
         times = Counter(self.pages)
-        for index in self.written_ranges():
+        for index in self.written_ranges:
             if times[self.pages[index]] > 1:
                 raise GuestFault(
                     f"KV page {self.draft.pages[index]} stands twice in this pass, which writes it"
@@ -80,9 +79,9 @@ def _with_slots(
     tokens: tuple[int, ...], lease: Lease
 ) -> tuple[tuple[int, ...], tuple[PageId, ...]]:
     """Rows that read embeddings, with the slot in place of the handle; and those slots."""
-    handles = [-1 - token for token in tokens if token < 0]
-    if not handles:
+    if min(tokens) >= 0:
         return tokens, ()
+    handles = [-1 - token for token in tokens if token < 0]
     slots = lease.tenancies[ResourceKind.EMBEDDING].resolve(handles, "embedding")
     marks = lease.pools[ResourceKind.EMBEDDING].marks
     for slot, handle in zip(slots, handles, strict=True):
@@ -95,6 +94,8 @@ def _with_slots(
 def _embed_outputs(
     wanted: tuple[tuple[int, int], ...], lease: Lease
 ) -> tuple[tuple[tuple[int, int], ...], tuple[PageId, ...]]:
+    if not wanted:
+        return (), ()
     tenancy = lease.tenancies[ResourceKind.EMBEDDING]
     slots = tenancy.resolve([handle for _, handle in wanted], "embedding")
     pool = lease.pools[ResourceKind.EMBEDDING]

@@ -63,17 +63,19 @@ class InstanceQueue:
         residence = await self._residence()
         await self._scope.backlog.wait_for_room(draft)
         plan = PassPlan.check(draft, residence.lease, self.model.facts.page_size)
-        # What is copied must not change hands before the pass itself pins it.
-        with residence.lease.pools[ResourceKind.KV_PAGE].pinned(tuple(plan.pages)):
-            copies = await self._make_writable(plan, residence)
-            forward = self._forward_pass(plan, copies)
-            self._scope.ports.hit("queue.submit")
-            residence.loop.track(forward)  # inside: from here on the pass itself pins them
+        if self._shared(plan, residence):
+            # What is copied must not change hands before the pass itself pins it.
+            with residence.lease.pools[ResourceKind.KV_PAGE].pinned(tuple(plan.pages)):
+                copies = await self._make_writable(plan, residence)
+                forward = self._track(plan, copies, residence)
+        else:
+            forward = self._track(plan, (), residence)
         plan.mark_written(residence.lease)
         self._scope.backlog.note(draft, forward.reply)
         self._passes += 1
         commands = await self._command_queue()
         await commands.submit(forward)
+        await residence.loop.stand_back(self._scope.owner)
         return forward.reply
 
     # --- what takes its turn
@@ -170,24 +172,31 @@ class InstanceQueue:
         await commands.run_in_turn(RunCommand(deed, reply, is_barrier))
         return reply
 
+    def _shared(self, plan: PassPlan, residence: Residence) -> list[int]:
+        """The indices of the pages that it writes and somebody else holds, too."""
+        return [i for i in plan.written_ranges if _is_shared(plan.pages[i], residence)]
+
+    def _track(
+        self, plan: PassPlan, copies: tuple[tuple[PageId, PageId], ...], residence: Residence
+    ) -> ForwardPass:
+        """From here on the pass itself pins its pages."""
+        forward = self._forward_pass(plan, copies)
+        self._scope.ports.hit("queue.submit")
+        residence.loop.track(forward)
+        return forward
+
     async def _make_writable(
         self, plan: PassPlan, residence: Residence
     ) -> tuple[tuple[PageId, PageId], ...]:
         """Copy on write: pages that somebody else holds, too, are replaced by copies."""
         kind = ResourceKind.KV_PAGE
         pool, tenancy = residence.lease.pools[kind], residence.lease.tenancies[kind]
-
-        def is_shared(page: PageId) -> bool:
-            return pool.is_shared(page) or residence.loop.pins.is_source(page)
-
-        indices = [i for i in plan.written_ranges() if is_shared(plan.pages[i])]
-        if not indices:
-            return ()
+        indices = self._shared(plan, residence)
         fresh = await self.allocate(kind, len(indices))
         copies = []
         for index, handle in zip(indices, map(PageHandle, fresh), strict=True):
             source, target = plan.pages[index], tenancy.pages[handle]
-            if not is_shared(source):  # the others left while we waited for room
+            if not _is_shared(source, residence):  # the others left while we waited for room
                 pool.take_back(tenancy, pool.give_up(tenancy, (handle,)))
                 continue
             pool.replace(tenancy, plan.draft.pages[index], handle)
@@ -226,3 +235,8 @@ class InstanceQueue:
         if lost is not None:
             return WorkerLost(f"export {name!r} was lost with worker generation {lost}")
         return GuestFault(f"there is no export named {name!r}")
+
+
+def _is_shared(page: PageId, residence: Residence) -> bool:
+    pool = residence.lease.pools[ResourceKind.KV_PAGE]
+    return pool.is_shared(page) or residence.loop.pins.is_source(page)

@@ -7,6 +7,7 @@ sending it. It must never import torch, Trio or `pie_trio`.
 
 from gpu_worker.wire.arrays import BatchArrays
 from gpu_worker.wire.codec import Message, decode, encode
+from gpu_worker.wire.errors import WireError
 from gpu_worker.wire.messages import (
     PROTOCOL,
     Answer,
@@ -22,7 +23,6 @@ from gpu_worker.wire.messages import (
     Request,
     SamplerKind,
     Start,
-    WireError,
     WorkerLimits,
 )
 

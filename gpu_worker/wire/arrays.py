@@ -1,12 +1,13 @@
 """A batch as compressed sparse rows: how it travels and what an executor reads.
 
-Owns the frame layout of a batch and checks its structure once, on arrival: every index pointer
-starts at nought, never falls and ends at the length of what it points into. What is *in* the arrays
-(page numbers, token ids, intervals) is the executor's to judge, one request at a time.
+Owns the frame layout of a batch, whose requests may be encoded long before it is put together
+(`fragments`), and checks its structure once, on arrival: every index pointer starts at nought,
+never falls and ends at the length of what it points into. What is *in* the arrays (page numbers,
+token ids, intervals) is the executor's to judge, one request at a time.
 It must never copy what can be a view, nor handle integers one by one on the worker's side.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, chain
 from typing import Any
 
@@ -14,7 +15,9 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from gpu_worker.wire.messages import Batch, OutputRow, Request, SamplerKind, WireError
+from gpu_worker.wire.errors import WireError
+from gpu_worker.wire.fragments import COLUMNS, pack
+from gpu_worker.wire.messages import Batch, OutputRow, Request, SamplerKind
 
 Frame = bytes | bytearray | memoryview
 Array = npt.NDArray[Any]
@@ -145,56 +148,32 @@ def _range(indptr: Array, index: int) -> range:
 def batch_frames(batch: Batch) -> list[bytes]:
     """The frames behind the header. A value that its type cannot hold raises `WireError`."""
     columns = _columns(batch)
-    try:
-        return [np.asarray(columns[name], dtype=kind).tobytes() for name, kind in BATCH_FRAMES]
-    except (OverflowError, TypeError, ValueError) as error:
-        raise WireError(f"the batch cannot be encoded: {error}") from error
+    return [columns[name] for name, _ in BATCH_FRAMES]
 
 
-def _columns(batch: Batch) -> dict[str, Sequence[Any]]:
+def _columns(batch: Batch) -> dict[str, bytes]:
+    """Joins what is encoded already; only the index pointers are made here."""
     requests = batch.requests
-    outputs = [output for request in requests for output in request.outputs]
-    embeds = [pair for request in requests for pair in request.embed_outputs]
-    mask_rows = [row for request in requests for row in _mask_rows(request)]
-    return {
-        "copies": list(chain.from_iterable(batch.copies)),
-        "tokens": list(chain.from_iterable(request.tokens for request in requests)),
-        "positions": list(chain.from_iterable(request.positions for request in requests)),
-        "row_indptr": _indptr(len(request.tokens) for request in requests),
-        "pages": list(chain.from_iterable(request.pages for request in requests)),
-        "page_indptr": _indptr(len(request.pages) for request in requests),
-        "last_page_lengths": [request.last_page_length for request in requests],
-        "seeds": [request.seed for request in requests],
-        "masked": [request.mask is not None for request in requests],
-        "mask_indptr": _indptr(len(row) // 2 for row in mask_rows),
-        "mask_intervals": list(chain.from_iterable(mask_rows)),
-        "output_indptr": _indptr(len(request.outputs) for request in requests),
-        "output_rows": [output.row for output in outputs],
-        "output_kinds": [int(output.kind) for output in outputs],
-        "temperatures": [output.temperature for output in outputs],
-        "top_ks": [output.top_k for output in outputs],
-        "top_ps": [output.top_p for output in outputs],
-        "min_ps": [output.min_p for output in outputs],
-        "embed_indptr": _indptr(len(request.embed_outputs) for request in requests),
-        "embed_rows": [row for row, _ in embeds],
-        "embed_slots": [slot for _, slot in embeds],
+    fragments = [request.fragment for request in requests]
+    joined = map(b"".join, zip(*[fragment.columns for fragment in fragments], strict=True))
+    columns = dict.fromkeys(COLUMNS, b"") | dict(zip(COLUMNS, joined, strict=False))
+    rows = [fragment.rows for fragment in fragments]
+    intervals = [fragment.intervals or (0,) * fragment.rows for fragment in fragments]
+    return columns | {
+        "copies": pack("i", [*chain.from_iterable(batch.copies)]),
+        "row_indptr": _indptr(rows),
+        "page_indptr": _indptr([fragment.pages for fragment in fragments]),
+        "last_page_lengths": pack("i", [request.last_page_length for request in requests]),
+        "seeds": pack("Q", [request.seed for request in requests]),
+        "masked": pack("B", [request.mask is not None for request in requests]),
+        "mask_indptr": _indptr([*chain.from_iterable(intervals)]),
+        "output_indptr": _indptr([fragment.outputs for fragment in fragments]),
+        "embed_indptr": _indptr([fragment.embeds for fragment in fragments]),
     }
 
 
-def _indptr(lengths: Iterable[int]) -> list[int]:
-    return list(accumulate(lengths, initial=0))
-
-
-def _mask_rows(request: Request) -> Sequence[Sequence[int]]:
-    if len(request.positions) != len(request.tokens):
-        raise WireError("a request needs one position for each token")
-    if request.mask is None:
-        return [()] * len(request.tokens)
-    if len(request.mask) != len(request.tokens):
-        raise WireError("a mask needs one row for each token")
-    if any(len(row) % 2 for row in request.mask):
-        raise WireError("a mask row needs an end for each start")
-    return request.mask
+def _indptr(lengths: Sequence[int]) -> bytes:
+    return pack("i", [*accumulate(lengths, initial=0)])
 
 
 def read_batch(generation: int, number: int, frames: Sequence[Frame]) -> BatchArrays:

@@ -23,6 +23,7 @@ from gpu_worker.wire.arrays import (
     read_array,
     read_batch,
 )
+from gpu_worker.wire.errors import WireError
 from gpu_worker.wire.messages import (
     Answer,
     Batch,
@@ -34,7 +35,6 @@ from gpu_worker.wire.messages import (
     Hello,
     Join,
     Start,
-    WireError,
 )
 
 Message = (

@@ -2,19 +2,19 @@
 
 Owns the vocabulary that `docs/worker-wire.md` tabulates. Every message that concerns a batch
 carries the generation of the worker, so that an answer of a dead generation is recognised and
-dropped. It must never hold behaviour: how a message becomes frames is in `codec` and `arrays`.
+dropped. It must never hold behaviour: how a message becomes frames is in `codec`, `arrays` and
+`fragments`; a request only remembers what became of it.
 """
 
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import cached_property
 
 import attrs
 
+from gpu_worker.wire.fragments import Fragment, fragment_of
+
 PROTOCOL = 1
-
-
-class WireError(Exception):
-    """The frames are not a message of this protocol, or the message cannot be put into frames."""
 
 
 class SamplerKind(IntEnum):
@@ -56,6 +56,11 @@ class Request:
     outputs: Sequence[OutputRow]
     embed_outputs: Sequence[tuple[int, int]]
     seed: int
+
+    @cached_property
+    def fragment(self) -> Fragment:
+        """Its columns as bytes, made when they are first asked for. Raises `WireError`."""
+        return fragment_of(self)
 
 
 @attrs.frozen

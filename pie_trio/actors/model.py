@@ -8,6 +8,7 @@ generation is lost, every pass of it is refused, those still in a mailbox includ
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import trio
@@ -21,14 +22,9 @@ from pie_trio.mailbox import Reply
 from pie_trio.messages import ForwardPass, ModelMessage, Owner, PageId, Ping, ResourceKind
 from pie_trio.ports import Ports
 from pie_trio.services.batch_counts import BatchCounts
-from pie_trio.services.batch_policy import (
-    Chunk,
-    Plan,
-    WaitingPass,
-    next_batch,
-)
+from pie_trio.services.batch_policy import Chunk, Plan, WaitingPass, next_batch
 from pie_trio.services.page_pool import PagePool
-from pie_trio.services.pass_chunks import Collected, request_for
+from pie_trio.services.pass_chunks import Collected, request_for, whole_request
 from pie_trio.services.pass_order import PassOrder
 from pie_trio.services.pass_pins import PassPins, builds_on, written
 from pie_trio.services.worker_link import WorkerLink
@@ -67,7 +63,7 @@ class ModelLoop:
         self._collected: dict[ForwardPass, Collected] = {}
         self._order = PassOrder()
         self._gathering = Gathering(limits)
-        self._cohort: set[int] = set()
+        self._answered: Counter[int] = Counter()  # passes by owner, of the batch being settled
         self._batches = 0
         self._lost: WorkerLost | None = None
 
@@ -79,6 +75,7 @@ class ModelLoop:
             raise retold(self._lost)
         self._gathering.submitted(forward.owner.number)
         waiting = self._order.submit(forward)
+        waiting.request = whole_request(forward)
         self._tracked.setdefault(forward.owner.number, {})[forward] = waiting
         self.pins.pin(forward)
 
@@ -88,6 +85,10 @@ class ModelLoop:
 
     async def submit(self, forward: ForwardPass) -> None:
         await self._send.send(forward)
+
+    async def stand_back(self, owner: Owner) -> None:
+        """After a submission: others of its cohort go first, until the next batch has left."""
+        await self._gathering.stand_back(owner.number)
 
     def ping(self, reply: Reply[str]) -> None:
         """An empty batch through the worker and back."""
@@ -116,7 +117,7 @@ class ModelLoop:
                 forward.reply.refuse(Terminated("the instance has ended"))
         self._waiting = [w for w in self._waiting if w.forward.owner != owner]
         self._order.drop_owner(owner)
-        self._gathering.parked(owner.number)
+        self._gathering.gone(owner.number)
 
     def parked(self, owner: Owner) -> None:
         """The instance has nothing to do but wait: the next batch need not wait for it."""
@@ -132,6 +133,7 @@ class ModelLoop:
     def close(self, lost: WorkerLost) -> None:
         """The generation is over: every pass of it is refused."""
         self._lost = lost
+        self._gathering.end()
         self._drain_inbox()
         tracked, self._tracked = self._tracked, {}
         living = {forward for passes in tracked.values() for forward in passes}
@@ -188,7 +190,8 @@ class ModelLoop:
 
     def _next_plan(self) -> Plan:
         now = trio.current_time()
-        return next_batch(self._waiting, self._batching, self._limits, self._budget, now)
+        budget = self.counts.budget(self._budget, self._limits)
+        return next_batch(self._waiting, self._batching, self._limits, budget, now)
 
     async def _execute(self, link: WorkerLink, plan: Plan) -> None:
         started = trio.current_time()
@@ -237,11 +240,11 @@ class ModelLoop:
 
     def _settle(self, plan: Plan, result: wire.BatchResult) -> None:
         """Gives the answers out: straight to the askers, no mailbox upwards."""
-        self._cohort = set()
+        self._answered = Counter()
         assert len(result.answers) == len(plan.chunks), "a batch has an answer for each request"
         for chunk, answer in zip(plan.chunks, result.answers, strict=True):
             self._settle_chunk(chunk, answer)
-        self._gathering.begin(self._cohort)
+        self._gathering.begin(self._answered)
 
     def _settle_chunk(self, chunk: Chunk, answer: wire.Answer) -> None:
         forward = chunk.waiting.forward
@@ -260,14 +263,13 @@ class ModelLoop:
             return
         del self._collected[forward], tracked[forward]
         self.pins.unpin(forward)
-        self._cohort.add(forward.owner.number)
+        self._answered[forward.owner.number] += 1
         forward.reply.fill(collected.result(forward))
 
     def _fail(self, first: WaitingPass, error: PassFailed) -> None:
         """With it fail those that build on what it was to write: nothing of that is there."""
         tracked = self._tracked[first.forward.owner.number]
         failing = [first]
-        self._cohort.add(first.forward.owner.number)
         for waiting in failing:
             del tracked[waiting.forward]
             failing += [
@@ -275,6 +277,7 @@ class ModelLoop:
                 for forward, later in tracked.items()
                 if later not in failing and builds_on(forward, waiting.forward)
             ]
+            self._answered[waiting.forward.owner.number] += 1
             self._withdraw(waiting)
             waiting.forward.reply.refuse(error)
             if not waiting.forward.outputs:  # nobody will look at it

@@ -11,10 +11,14 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
+from gpu_worker import wire
 from gpu_worker.wire import SamplerKind
 from pie_trio.config import Batching, BatchTrigger, Limits
 from pie_trio.messages import ForwardPass, PageId
 from pie_trio.services.slot_marks import written_ranges
+
+SHORT_SHARE = 8  # a pass of at most one in so many rows of the budget is short: a decode
+LONG_SHARE = 4  # one in so many rows of the budget is kept for longer ones
 
 
 @attrs.define(eq=False)
@@ -26,9 +30,12 @@ class WaitingPass:
     after: tuple[WaitingPass, ...]  # must leave before, or earlier in the same batch
     rows_done: int = 0
     values: int = attrs.field(init=False)
+    written: dict[PageId, range] = attrs.field(init=False)
+    request: wire.Request | None = None  # all its rows, encoded, unless it has been cut
 
     def __attrs_post_init__(self) -> None:
         self.values = values_of(self.forward)
+        self.written = written_slots(self.forward)
 
     @property
     def rows_left(self) -> int:
@@ -106,27 +113,76 @@ def _choose(
     A pass may depend on one of lower urgency, so the order is gone through until nothing more
     joins. Within the batch, a pass stands behind all that it depends on.
     """
-    chosen: dict[int, Chunk] = {}
-    frontier = _Frontier()
     left = list(order)
-    while left and budget > 0 and len(chosen) < passes_max:
-        skipped: list[WaitingPass] = []
-        for item in left:
-            if budget == 0 or len(chosen) >= passes_max:
-                break
-            is_too_much = bool(chosen) and item.values > values_max
-            if is_too_much or not _is_free(item, chosen) or not frontier.admits(item.forward):
-                skipped.append(item)
-                continue
-            rows = min(item.rows_left, budget)
-            chosen[item.ordinal] = Chunk(item, item.rows_done, item.rows_done + rows)
-            frontier.add(item.forward)
-            budget -= rows
-            values_max -= item.values
+    chosen = _Choice(passes_max, budget, values_max, _Shares.of(left, budget))
+    while left and chosen.has_room:
+        skipped = [item for item in left if not chosen.take(item)]
         if len(skipped) == len(left):
             break
         left = skipped
-    return tuple(chosen.values())
+    return tuple(chosen.chunks.values())
+
+
+@attrs.define
+class _Shares:
+    """How many rows of the batch short and long passes may take.
+
+    A long pass leaves room for all short ones that wait, so that none waits for it longer than
+    the step in which it arrives; and many short ones leave a share to the long ones.
+    """
+
+    short_rows: int  # a pass with more rows left than so many is long
+    short: int
+    long: int
+
+    @classmethod
+    def of(cls, waiting: Sequence[WaitingPass], budget: int) -> _Shares:
+        bound = budget // SHORT_SHARE
+        sizes = [item.rows_left for item in waiting]
+        short = sum(size for size in sizes if size <= bound)
+        kept = min(sum(sizes) - short, budget // LONG_SHARE)
+        return cls(bound, budget - kept, budget - min(short, budget - kept))
+
+    def rows_for(self, item: WaitingPass) -> int:
+        """None of a short pass is left for another batch unless there is no room at all."""
+        return self.short if item.rows_left <= self.short_rows else self.long
+
+    def take(self, item: WaitingPass, rows: int) -> None:
+        if item.rows_left <= self.short_rows:
+            self.short -= rows
+        else:
+            self.long -= rows
+
+
+@attrs.define
+class _Choice:
+    """The batch so far."""
+
+    _passes_max: int
+    _budget: int
+    _values_max: int
+    _shares: _Shares
+    chunks: dict[int, Chunk] = attrs.field(factory=dict, init=False)
+    _frontier: _Frontier = attrs.field(factory=lambda: _Frontier(), init=False)
+
+    @property
+    def has_room(self) -> bool:
+        return self._budget > 0 and len(self.chunks) < self._passes_max
+
+    def take(self, item: WaitingPass) -> bool:
+        """Whether it joins, whole or in part."""
+        rows = min(item.rows_left, self._budget, self._shares.rows_for(item))
+        if rows <= 0 or not self.has_room:
+            return False
+        is_too_much = bool(self.chunks) and item.values > self._values_max
+        if is_too_much or not _is_free(item, self.chunks) or not self._frontier.admits(item):
+            return False
+        self.chunks[item.ordinal] = Chunk(item, item.rows_done, item.rows_done + rows)
+        self._frontier.add(item)
+        self._shares.take(item, rows)
+        self._budget -= rows
+        self._values_max -= item.values
+        return True
 
 
 def _is_free(item: WaitingPass, chosen: dict[int, Chunk]) -> bool:
@@ -143,29 +199,38 @@ class _Frontier:
     """Keeps apart what may not share a batch.
 
     All rows of a batch are written before any is read, so a pass that writes slots which an
-    earlier pass of the same batch reads or writes waits for the next one. Copies need no rule:
-    their sources are shared, hence never written, and their targets are fresh.
+    earlier pass of the same batch reads or writes waits for the next one. Nobody but its owner
+    names a page that is written. Copies need no rule: their sources are shared, hence never
+    written, and their targets are fresh.
     """
 
     def __init__(self) -> None:
-        self._visible: dict[PageId, int] = {}  # page -> rows of it that the batch reads
+        self._chosen: dict[int, list[ForwardPass]] = {}  # by owner
+        self._visible: dict[PageId, int] = {}  # page -> rows of it that they read, by and by
         self._embeddings: set[int] = set()  # slots that the batch writes
 
-    def admits(self, forward: ForwardPass) -> bool:
-        if any(token < 0 and -1 - token in self._embeddings for token in forward.tokens):
+    def admits(self, item: WaitingPass) -> bool:
+        forward = item.forward
+        if self._embeddings and any(-1 - token in self._embeddings for token in forward.tokens):
             return False
+        chosen = self._chosen.get(forward.owner.number)
+        if chosen is None:
+            return True
+        while chosen:
+            self._see(chosen.pop())
         return all(
-            self._visible.get(page, 0) <= slots.start
-            for page, slots in written_slots(forward).items()
+            self._visible.get(page, 0) <= slots.start for page, slots in item.written.items()
         )
 
-    def add(self, forward: ForwardPass) -> None:
-        size = forward.page_size
+    def add(self, item: WaitingPass) -> None:
+        self._chosen.setdefault(item.forward.owner.number, []).append(item.forward)
+        self._embeddings.update(slot for _, slot in item.forward.embed_outputs)
+
+    def _see(self, forward: ForwardPass) -> None:
         last = len(forward.pages) - 1
         for index, page in enumerate(forward.pages):
-            rows = forward.last_page_length if index == last else size
+            rows = forward.last_page_length if index == last else forward.page_size
             self._visible[page] = max(self._visible.get(page, 0), rows)
-        self._embeddings.update(slot for _, slot in forward.embed_outputs)
 
 
 def values_of(forward: ForwardPass) -> int:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import attrs
 
@@ -51,15 +52,14 @@ class Tenancy:
     next_handle: int = 0
     is_buried: bool = False
 
-    def resolve(self, handles: Iterable[int], what: str) -> tuple[PageId, ...]:
+    def resolve(self, handles: Sequence[int], what: str) -> tuple[PageId, ...]:
         """The pages behind handles. Raises `GuestFault` for a handle that is not this guest's."""
-        found = []
-        for handle in handles:
-            page = self.pages.get(PageHandle(handle))
-            if page is None:
-                raise GuestFault(f"{what} {handle} is not yours: never allocated, or freed")
-            found.append(page)
-        return tuple(found)
+        numbers = cast("Sequence[PageHandle]", handles)
+        try:
+            return (*map(self.pages.__getitem__, numbers),)
+        except KeyError as missing:
+            handle = missing.args[0]
+            raise GuestFault(f"{what} {handle} is not yours: never allocated, or freed") from None
 
 
 @attrs.define(eq=False)
@@ -87,7 +87,7 @@ class PagePool:
         self._exports_max = exports_max
         self._free = [PageId(number) for number in reversed(range(capacity))]
         self._holders: dict[PageId, set[Holder]] = {}
-        self._pins: Counter[PageId] = Counter()
+        self._pins: dict[PageId, int] = {}
         self._limbo: set[PageId] = set()  # pinned only
         self._tenancies: dict[int, Tenancy] = {}
         self._exports: OrderedDict[tuple[str, str], Export] = OrderedDict()  # oldest use first
@@ -197,21 +197,23 @@ class PagePool:
     # --- pins: a pass that waits or runs names these pages
 
     def pin(self, pages: Iterable[PageId]) -> None:
+        pins, holders = self._pins, self._holders
         for page in pages:
-            assert page in self._holders or page in self._limbo, "only a page in use is pinned"
-            self._pins[page] += 1
+            assert page in holders or page in self._limbo, "only a page in use is pinned"
+            pins[page] = pins.get(page, 0) + 1
 
     def unpin(self, pages: Iterable[PageId]) -> None:
         came_back = False
+        pins = self._pins
         for page in pages:
-            self._pins[page] -= 1
-            assert self._pins[page] >= 0, "a page is unpinned once for each pin"
-            if not self._pins[page]:
-                del self._pins[page]
-                if page in self._limbo:
-                    self._limbo.discard(page)
-                    self._free.append(page)
-                    came_back = True
+            left = pins.pop(page, 0) - 1
+            assert left >= 0, "a page is unpinned once for each pin"
+            if left:
+                pins[page] = left
+            elif page in self._limbo:
+                self._limbo.discard(page)
+                self._free.append(page)
+                came_back = True
         if came_back:
             self.on_pages_back()
 

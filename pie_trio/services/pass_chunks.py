@@ -31,9 +31,27 @@ def seed_from_row(seed: int, row: int) -> int:
     return (seed + SEED_STEP * row) & (2**64 - 1)
 
 
+def whole_request(forward: ForwardPass) -> wire.Request:
+    """All rows of a pass, encoded: done while it waits, so that a batch is only joined."""
+    request = wire.Request(
+        tokens=forward.tokens,
+        positions=forward.positions,
+        pages=forward.pages,
+        last_page_length=forward.last_page_length,
+        mask=forward.mask,
+        outputs=forward.outputs,
+        embed_outputs=forward.embed_outputs,
+        seed=forward.seed,
+    )
+    assert request.fragment.rows == len(forward.tokens), "what was checked can be encoded"
+    return request
+
+
 def request_for(chunk: Chunk) -> wire.Request:
     """Rows [first, end) as a request whose context ends with its last row."""
     forward = chunk.waiting.forward
+    if chunk.end - chunk.first == len(forward.tokens):
+        return chunk.waiting.request or whole_request(forward)
     size = forward.page_size
     rows = slice(chunk.first, chunk.end)
     total = (len(forward.pages) - 1) * size + forward.last_page_length

@@ -11,7 +11,7 @@ from typing import TypeVar
 import attrs
 
 from pie_trio.messages import ForwardPass, Owner, PageId
-from pie_trio.services.batch_policy import WaitingPass, written_slots
+from pie_trio.services.batch_policy import WaitingPass
 
 K = TypeVar("K")
 
@@ -34,7 +34,7 @@ class PassOrder:
         waiting = WaitingPass(forward, self._submissions, self._all_before(forward))
         self._submissions += 1
         self._queue_tails[forward.owner.number, forward.queue] = waiting
-        for page in written_slots(forward):
+        for page in waiting.written:
             self._page_writers[page] = waiting
         for _, slot in forward.embed_outputs:
             self._embedding_writers[slot] = waiting
@@ -45,7 +45,7 @@ class PassOrder:
         forward = waiting.forward
         waiting.after = ()
         _forget(self._queue_tails, (forward.owner.number, forward.queue), waiting)
-        for page in written_slots(forward):
+        for page in waiting.written:
             _forget(self._page_writers, page, waiting)
         for _, slot in forward.embed_outputs:
             _forget(self._embedding_writers, slot, waiting)
@@ -56,12 +56,12 @@ class PassOrder:
         self._queue_tails = _without(self._queue_tails, owner)
 
     def _all_before(self, forward: ForwardPass) -> tuple[WaitingPass, ...]:
-        slots = [-1 - token for token in forward.tokens if token < 0]
-        candidates = [
-            self._queue_tails.get((forward.owner.number, forward.queue)),
-            *(self._page_writers.get(page) for page in forward.pages),
-            *(self._embedding_writers.get(slot) for slot in slots),
-        ]
+        candidates = [self._queue_tails.get((forward.owner.number, forward.queue))]
+        if self._page_writers:
+            candidates += map(self._page_writers.get, forward.pages)
+        if self._embedding_writers:
+            slots = (-1 - token for token in forward.tokens if token < 0)
+            candidates += map(self._embedding_writers.get, slots)
         return tuple({item.ordinal: item for item in candidates if item is not None}.values())
 
 

@@ -53,13 +53,17 @@ class SlotMarks:
     def gaps(self, pages: Sequence[PageId], page_size: int, end: int) -> list[Interval]:
         """The slots before `end` of a context over these pages that nobody has written."""
         gaps: list[Interval] = []
-        for index in range(-(-end // page_size)):
+        count, whole = -(-end // page_size), bits_of(range(page_size))
+        first = 0
+        if [*map(self._marks.get, pages[: count - 1])].count(whole) == count - 1:
+            first = count - 1  # the usual case, at little cost: only the last page is partial
+        for index in range(first, count):
             needed = bits_of(range(min(page_size, end - index * page_size)))
             missing = needed & ~self._marks.get(pages[index], 0)
             if missing:
                 gaps += [
-                    (index * page_size + first, index * page_size + last)
-                    for first, last in _runs(missing)
+                    (index * page_size + start, index * page_size + stop)
+                    for start, stop in _runs(missing)
                 ]
         return gaps
 
