@@ -1,0 +1,372 @@
+"""Scripted guests that hold the product to what it promises them, and fall with a bug if it lies.
+
+Each checks for itself what it was told: the order inside a queue, barriers, branches, copies,
+failed passes, slots that nobody wrote. A promise that is broken is an `AssertionError`, which
+climbs as every bug of ours does; errors by name are part of life and end a script as they end a
+guest. A script frees all that it took when it comes to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import trio
+
+from pie_trio.errors import GuestFault, OutOfPages, PassFailed, PieError
+from pie_trio.handles import QueueHandle
+from pie_trio.mailbox import Reply
+from pie_trio.messages import PassResult, Priority
+from pie_trio.services.page_pool import Tenancy
+from pie_trio.testing.guests import KV, Script, ScriptHost
+from pie_trio.wasm.host.message import MESSAGE
+from pie_trio.wasm.wasi.poll import POLL, Deadline
+
+PROMPT = (41, 47, 53, 44, 60, 71, 42, 58, 49, 66, 45, 50)
+PATIENCE_SECONDS = 60.0
+
+
+def tidy(script: Callable[[ScriptHost], Awaitable[str]]) -> Script:
+    """Whoever gave everything back is charged for nothing."""
+
+    async def checked(guest: ScriptHost) -> str:
+        value = await script(guest)
+        for tenancy in tenancies(guest):
+            assert not tenancy.pages, "a guest is charged for pages that it was never given"
+        return value
+
+    return checked
+
+
+def tenancies(guest: ScriptHost) -> Iterator[Tenancy]:
+    for model in guest.host.models.values():
+        residences: Any = getattr(model, "scope").residences  # noqa: B009
+        for residence in residences.values():
+            yield from residence.lease.tenancies.values()
+
+
+async def outcome(reply: Reply[PassResult]) -> int | None:
+    """The token of a pass; none if it failed."""
+    try:
+        return (await reply.answer()).tokens[0]
+    except PassFailed:
+        return None
+
+
+async def expected(guest: ScriptHost, text: Sequence[int]) -> int:
+    """The token behind a text, on pages that nobody else ever saw."""
+    pages = await guest.allocate(guest.pages_for(len(text)))
+    token = await guest.token(pages, text, len(text))
+    await guest.free(pages)
+    return token
+
+
+def queue_of(guest: ScriptHost, priority: Priority) -> QueueHandle:
+    queue = guest.new_queue()
+    queue.priority = priority
+    return queue
+
+
+@tidy
+async def order(guest: ScriptHost) -> str:
+    """Passes of one queue settle in order, and a barrier waits for all before it."""
+    long, short, last = await guest.allocate(2), await guest.allocate(1), await guest.allocate(1)
+    guest.queue.priority = Priority.LOW
+    first = await guest.submit(long, PROMPT[:6], 6)
+    guest.queue.priority = Priority.HIGH
+    second = await guest.submit(short, [70], 1)
+    barrier = await guest.queue.synchronize()
+    third = await guest.submit(last, [71], 1)
+    await second.wait()
+    assert first.is_filled, "a pass overtook the one before it"
+    await barrier.wait()
+    assert first.is_filled and second.is_filled, "a barrier did not wait"  # noqa: PT018
+    await third.wait()
+    assert barrier.is_filled, "a pass overtook a barrier"
+    succeeded = None not in [await outcome(reply) for reply in (first, second)]
+    assert (await barrier.answer()) == succeeded, "a barrier does not know what failed"
+    for pages in (long, short, last):
+        await guest.free(pages)
+    return "in order"
+
+
+@tidy
+async def branch(guest: ScriptHost) -> str:
+    """A branch of higher priority never runs before the pages that it shares are written."""
+    size = guest.page_tokens
+    text = [*PROMPT, *PROMPT][: 2 * size]
+    trunk, own = await guest.allocate(2), await guest.allocate(1)
+    low, high = queue_of(guest, Priority.LOW), queue_of(guest, Priority.HIGH)
+    written = await guest.submit(trunk, text, len(text), low)
+    read = await guest.submit([*trunk, *own], [72], len(text) + 1, high)
+    found = (await outcome(written), await outcome(read))
+    if None not in found:
+        assert found[1] == await expected(guest, [*text, 72]), "a branch read what was not there"
+    await guest.free([*trunk, *own], low)
+    return "branched"
+
+
+@tidy
+async def forks(guest: ScriptHost) -> str:
+    """Two branches over one half-filled page go on in turns, and neither sees the other's text."""
+    text, name = PROMPT[: guest.page_tokens - 1], f"fork {guest.host.owner.number}"
+    trunk = await guest.allocate(1)
+    await guest.token(trunk, text, len(text))
+    await guest.queue.export(KV, trunk, name)
+    queues = [guest.new_queue(), guest.new_queue()]
+    handles = [await queue.import_exported(KV, name) for queue in queues]
+    await guest.queue.release_exported(KV, name)
+    replies = []
+    for number, (queue, pages) in enumerate(zip(queues, handles, strict=True)):
+        replies.append(await guest.submit(pages, [80 + number], len(text) + 1, queue))
+    for number, reply in enumerate(replies):
+        token = await outcome(reply)
+        if token is not None:
+            alone = await expected(guest, [*text, 80 + number])
+            assert token == alone, "a branch sees another one's text"
+    again = [
+        await guest.submit(pages, [90], len(text) + 1, queue)
+        for queue, pages in zip(queues, handles, strict=True)
+    ]
+    await outcome(again[0])
+    await outcome(again[1])
+    for pages in (trunk, *handles):
+        await guest.free(pages)
+    return "forked"
+
+
+@tidy
+async def copies(guest: ScriptHost) -> str:
+    """A page that is still to be copied is not rewritten before."""
+    text, name = PROMPT[: guest.page_tokens - 1], f"copy {guest.host.owner.number}"
+    low, high = queue_of(guest, Priority.LOW), queue_of(guest, Priority.HIGH)
+    page = await guest.allocate(1)
+    await guest.token(page, text, len(text))
+    await guest.queue.export(KV, page, name)
+    twin = await guest.queue.import_exported(KV, name)
+    await guest.queue.release_exported(KV, name)
+    long = await guest.allocate(3)
+    await guest.submit(long, PROMPT[:9], min(9, 3 * guest.page_tokens), low)
+    copied = await guest.submit(twin, [75], len(text) + 1, low)
+    rewritten = await guest.submit(page, [76], 1, high)
+    token = await outcome(copied)
+    await outcome(rewritten)
+    if token is not None:
+        assert token == await expected(guest, [*text, 75]), "a copy was made too late"
+    for pages in (long, page, twin):
+        await guest.free(pages)
+    return "copied"
+
+
+@tidy
+async def rewrite(guest: ScriptHost) -> str:
+    """A pass reads what was there when it was handed on, whatever is written behind it."""
+    pages = await guest.allocate(2)
+    text = PROMPT[: guest.page_tokens + 1]
+    replies = [
+        await guest.submit(pages, text, len(text)),
+        await guest.submit(pages, [77], 1),
+        await guest.submit(pages, text[1:3], 3),
+    ]
+    found = [await outcome(reply) for reply in replies]
+    wanted = [text, [77], [77, *text[1:3]]]
+    for token, told in zip(found, wanted, strict=True):
+        if token is not None and None not in found:
+            assert token == await expected(guest, told), "a pass read what came after it"
+    await guest.free(pages)
+    return "rewritten"
+
+
+@tidy
+async def chunks(guest: ScriptHost) -> str:
+    """A long masked pass says the same, however it is cut."""
+    rows = 2 * guest.page_tokens + 1
+    text = [*PROMPT, *PROMPT, *PROMPT][:rows]
+    mask = tuple((0, 1) if row < 1 else (0, 1, row, row + 1) for row in range(rows))
+    found = []
+    for _ in range(2):
+        pages = await guest.allocate(guest.pages_for(rows))
+        found.append(await outcome(await guest.submit(pages, text, rows, mask=mask)))
+        await guest.free(pages)
+    singly = await guest.allocate(guest.pages_for(rows))
+    token = None
+    for row, word in enumerate(text):
+        token = await outcome(await guest.submit(singly, [word], row + 1, mask=(mask[row],)))
+        if token is None:
+            break
+    assert token is None or found[0] in (None, token), "a mask was lost on the way"
+    await guest.free(singly)
+    return "cut"
+
+
+@tidy
+async def failures(guest: ScriptHost) -> str:
+    """What builds on a failed pass fails, what it did not write cannot be read, and all goes on."""
+    pages, others = await guest.allocate(2), await guest.allocate(2)
+    first = await guest.submit(pages, PROMPT[:2], 2)
+    second = await guest.submit(pages, [73], 3)
+    barrier = await guest.queue.synchronize()
+    found = [await outcome(reply) for reply in (first, second)]
+    assert (await barrier.answer()) == (None not in found), "a barrier does not know what failed"
+    if found[0] is None:
+        assert found[1] is None, "a pass was built on a failed one"
+    if None in found:
+        await read_in_vain(guest, pages, 4)
+    await guest.free(pages)
+    await guest.free(others)
+    return "failed well"
+
+
+async def read_in_vain(guest: ScriptHost, pages: Sequence[int], total: int) -> None:
+    try:
+        await guest.submit(pages, [74], total)
+    except GuestFault:
+        return
+    raise AssertionError("a slot that nobody wrote was read")
+
+
+@tidy
+async def unwritten(guest: ScriptHost) -> str:
+    """Nobody reads what the last owner of a page left in it."""
+    for _ in range(2):
+        pages = await guest.allocate(3)
+        for page in pages:
+            await read_in_vain(guest, [page], guest.page_tokens)
+        await guest.token(pages, PROMPT[: guest.page_tokens], guest.page_tokens)
+        await guest.free(pages)
+        await (await guest.queue.synchronize()).wait()
+    return "read nothing"
+
+
+@tidy
+async def foreign(guest: ScriptHost) -> str:
+    """Numbers that were never given to this guest are nobody's."""
+    own = await guest.allocate(1)
+    for handle in (*range(4, 12), 2**20):
+        for misuse in (
+            guest.submit([handle], [66], 1),
+            guest.queue.deallocate(KV, [handle]),
+            guest.queue.export(KV, [handle], "forged"),
+        ):
+            try:
+                await misuse
+            except GuestFault:
+                continue
+            raise AssertionError("a foreign page was taken")
+    await guest.free(own)
+    return "took nothing"
+
+
+@tidy
+async def double(guest: ScriptHost) -> str:
+    """A page that is named twice is refused."""
+    own = await guest.allocate(2)
+    try:
+        await guest.queue.deallocate(KV, [own[0], own[0]])
+    except GuestFault:
+        await guest.free(own)
+        return "refused"
+    raise AssertionError("a page was given up twice")
+
+
+async def early(guest: ScriptHost) -> str:
+    """Exports what a pass still writes: hidden until that has settled."""
+    name = f"early {guest.host.owner.number}"
+    pages = await guest.allocate(guest.pages_for(6))
+    for _ in range(3):
+        await guest.submit(pages, PROMPT[:6], 6)
+    await guest.queue.export(KV, pages, name)
+    await guest.queue.release_exported(KV, name)
+    return "exported"
+
+
+@tidy
+async def crowd(guest: ScriptHost) -> str:
+    """Takes as many pages as it is told, one by one, and gives them back after a while."""
+    taken: list[int] = []
+    try:
+        for _ in range(guest.number(0, 6)):
+            taken += await guest.queue.allocate(KV, guest.number(2, 1))
+            await trio.sleep(guest.number(1, 5) / 1000)
+    except OutOfPages:
+        pass
+    await guest.free(taken)
+    await (await guest.queue.synchronize()).wait()
+    return "gave all back"
+
+
+@tidy
+async def deadline(guest: ScriptHost) -> str:
+    """Holds nearly everything for exactly as long as others are willing to wait."""
+    taken: list[int] = []
+    try:
+        while len(taken) < guest.queue.model.facts.pages - 1:
+            taken += await guest.queue.allocate(KV, 1)
+    except OutOfPages:
+        pass
+    await trio.sleep(guest.host.limits.page_wait_seconds)
+    await guest.free(taken)
+    return "held"
+
+
+async def lookup(guest: ScriptHost) -> str:
+    """What was exported before its worker died is lost by name, not unknown."""
+    await guest.allocate(1)
+    for _ in range(20):
+        try:
+            await guest.queue.import_exported(KV, guest.text(0, "landmark"))
+            return "there"
+        except PieError:
+            await trio.sleep(0.05)
+    return "not there"
+
+
+async def landmark(guest: ScriptHost) -> str:
+    """Leaves an export behind, for ever."""
+    pages = await guest.allocate(1)
+    await guest.token(pages, PROMPT[:2], 2)
+    try:
+        await guest.queue.export(KV, pages, guest.text(0, "landmark"))
+    except PieError:
+        await guest.free(pages)
+    return "left"
+
+
+async def first_of(guest: ScriptHost) -> str:
+    """Of an answer that never comes and a clock, the clock is first; of two passes, either."""
+    never = await guest.call(MESSAGE["receive"])
+    pollable = await guest.call(MESSAGE["[method]receive-result.pollable"], never)
+    pages = await guest.allocate(1)
+    reply = await guest.submit(pages, PROMPT[:2], 2)
+    clock = Deadline(trio.current_time() + 0.5)
+    with trio.move_on_after(PATIENCE_SECONDS) as patience:
+        ready = await guest.call(POLL["poll"], [pollable, clock])
+        assert ready == [1], "a clock was not heard"
+        await reply.wait()
+    assert not patience.cancelled_caught, "a guest waits for a time that has long passed"
+    never.close()
+    await guest.free(pages)
+    return "waited"
+
+
+CONTRACTS: Mapping[str, Script] = MappingProxyType(
+    {
+        "order": order,
+        "branch": branch,
+        "forks": forks,
+        "copies": copies,
+        "rewrite": rewrite,
+        "chunks": chunks,
+        "failures": failures,
+        "unwritten": unwritten,
+        "foreign": foreign,
+        "double": double,
+        "early": early,
+        "crowd": crowd,
+        "deadline": deadline,
+        "lookup": lookup,
+        "landmark": landmark,
+        "first-of": first_of,
+    }
+)

@@ -1,0 +1,153 @@
+"""Defects on the way of a pass: order, batches, answers, and what a dead asker leaves behind."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pie_trio.testing.mutants.mutant import Mutant
+
+_LOOP: Final = "pie_trio/actors/model.py"
+_ORDER: Final = "pie_trio/services/pass_order.py"
+_POLICY: Final = "pie_trio/services/batch_policy.py"
+_CHUNKS: Final = "pie_trio/services/pass_chunks.py"
+
+PASSES: Final = (
+    Mutant(
+        "freed_in_flight",
+        _LOOP,
+        before="            if forward not in self._in_flight:\n"
+        "                self.pins.unpin(forward)\n"
+        "                self._collected.pop(forward, None)",
+        after="            self.pins.unpin(forward)\n"
+        "            self._collected.pop(forward, None)",
+        why="the pins of a pass in flight go when its asker dies, not when it settles",
+        source="vllm-ascend 14055, tpu-inference 3449",
+    ),
+    Mutant(
+        "abort_after_deletion",
+        _LOOP,
+        before="        self._waiting = [w for w in self._waiting if w.forward.owner != owner]\n",
+        after="",
+        why="a dead asker's pass is off the books but still in the line, and is executed",
+        source="SGLang 34894 (decoded on for 71 s after the disconnect)",
+    ),
+    Mutant(
+        "pins_of_the_dead",
+        _LOOP,
+        before="            self._collected.pop(forward, None)\n"
+        "            self.pins.unpin(forward)\n            return",
+        after="            self._collected.pop(forward, None)\n            return",
+        why="what a batch pinned for an asker that died meanwhile is never given back",
+        source="vLLM 46283, vllm-ascend 16662",
+    ),
+    Mutant(
+        "answers_shifted",
+        _LOOP,
+        before="        for chunk, answer in zip(plan.chunks, result.answers, strict=True):\n"
+        "            self._settle_chunk(chunk, answer)",
+        after="        def is_dead(chunk: Chunk) -> bool:\n"
+        "            return chunk.waiting.forward.owner.number not in self._tracked\n\n"
+        "        in_line = sorted(plan.chunks, key=is_dead)\n"
+        "        for chunk, answer in zip(in_line, result.answers, strict=True):\n"
+        "            self._settle_chunk(chunk, answer)",
+        why="answers are matched after the dead were taken out of the batch: neighbours swap texts",
+        source="contract 9.33",
+    ),
+    Mutant(
+        "answer_after_the_end",
+        _LOOP,
+        before="        if self._lost is not None:\n            return  # it was closed",
+        after="        if self._lost is None and not plan:\n            return  # it was closed",
+        why="an answer that was on its way when the generation ended is settled all the same",
+        source="Triton 7368 (use after completion)",
+    ),
+    Mutant(
+        "epoch_queue",
+        _LOOP,
+        before="        for forward in living:\n            if not forward.reply.is_filled:",
+        after="        for forward in living & self._in_flight:\n"
+        "            if not forward.reply.is_filled:",
+        why="a lost worker's batch is refused, but what waited behind it is never answered",
+        source="prototype epoch_queue; TensorRT-LLM 5820",
+    ),
+    Mutant(
+        "failed_text_counts",
+        _LOOP,
+        before="        self.pins.unmark(forward)\n",
+        after="",
+        why="what a failed pass was to write counts as written, and is read",
+        source="own history: passes that build on a failed one; TensorRT-LLM 15018",
+    ),
+    Mutant(
+        "built_on_sand",
+        _LOOP,
+        before="                if later not in failing and builds_on(forward, waiting.forward)",
+        after="                if later in failing and builds_on(forward, waiting.forward)",
+        why="a pass that builds on a failed one is executed on what is not there",
+        source="vLLM 39146, 37076 (stale cache reused)",
+    ),
+    Mutant(
+        "fifo",
+        _ORDER,
+        before="[self._queue_tails.get((forward.owner.number, forward.queue))]",
+        after="[self._queue_tails.get((-1, forward.queue))]",
+        why="a pass overtakes the one before it in its queue when its priority is higher",
+        source="prototype fifo; contract 9.5",
+    ),
+    Mutant(
+        "branch_overtakes",
+        _ORDER,
+        before="            candidates += map(self._page_writers.get, forward.pages)",
+        after="            candidates += ()",
+        why="a branch runs before the pages that it shares have been written",
+        source="contract 9.7",
+    ),
+    Mutant(
+        "tail_of_the_dead",
+        _ORDER,
+        before="        self._page_writers = _without(self._page_writers, owner)\n",
+        after="",
+        why="who reads a page waits for ever for its dead writer, whose pass was dropped",
+        source="vLLM 46283 (waits for a completion that never comes)",
+    ),
+    Mutant(
+        "budget_overrun",
+        _POLICY,
+        before="min(item.rows_left, self._budget, self._shares.rows_for(item))",
+        after="item.rows_left",
+        why="the last pass of a batch exceeds what the worker takes, and all of the batch fail",
+        source="contract 9.8 and 9.32",
+    ),
+    Mutant(
+        "rewritten_too_early",
+        _POLICY,
+        before="            self._visible.get(page, 0) <= slots.start",
+        after="            self._visible.get(page, 0) <= slots.stop + forward.page_size",
+        why="a pass rewrites slots that an earlier pass of the same batch still reads",
+        source="own history: passes that may not share a batch; vLLM 45357",
+    ),
+    Mutant(
+        "chunk_seed",
+        _CHUNKS,
+        before="        seed=seed_from_row(forward.seed, chunk.first),",
+        after="        seed=forward.seed,",
+        why="a pass that was cut draws other tokens than one that was not",
+        source="contract 9.35 (seeds by token, indexed by request)",
+    ),
+    Mutant(
+        "chunk_mask",
+        _CHUNKS,
+        before="        mask=None if forward.mask is None else forward.mask[rows],",
+        after="        mask=None if forward.mask is None or chunk.first else forward.mask[rows],",
+        why="masks have no effect on the later parts of a pass that was cut",
+        source="contract 9.34",
+    ),
+    Mutant(
+        "budget_endless",
+        _POLICY,
+        before="        self._shares.take(item, rows)\n        self._budget -= rows",
+        after="        self._budget -= min(rows, 1)",
+        why="a batch takes more rows than its budget when several passes share it",
+        source="contract 9.8",
+    ),
+)

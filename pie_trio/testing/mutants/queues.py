@@ -1,0 +1,92 @@
+"""Defects of command queues and of what a pass may name: order, barriers, copies, refusals."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pie_trio.testing.mutants.mutant import Mutant
+
+_QUEUE: Final = "pie_trio/actors/command_queue.py"
+_ACCESS: Final = "pie_trio/queue_access.py"
+_PLAN: Final = "pie_trio/pass_plan.py"
+_PINS: Final = "pie_trio/services/pass_pins.py"
+
+QUEUES: Final = (
+    Mutant(
+        "eager_bypass",
+        _QUEUE,
+        before="        if not self._in_mailbox:\n            try:",
+        after="        if self._in_mailbox >= 0:\n            try:",
+        why="a pass overtakes the commands that wait in its queue",
+        source="contract 9.5",
+    ),
+    Mutant(
+        "half_a_barrier",
+        _QUEUE,
+        before="        for reply in list(self._unsettled):",
+        after="        for reply in list(self._unsettled)[:1]:",
+        why="a barrier waits for the first pass before it, not for all of them",
+        source="contract 9.1",
+    ),
+    Mutant(
+        "refusal_climbs",
+        _QUEUE,
+        before="            command.reply.refuse(error)",
+        after='            if type(error).__name__ != "GuestFault":\n                raise\n'
+        "            command.reply.refuse(error)",
+        why="a refused command stops the engine instead of its asker",
+        source="contract 9.1 (one bad request, everybody's end)",
+    ),
+    Mutant(
+        "failure_forgotten",
+        _QUEUE,
+        before="                self._has_failed = True",
+        after="                self._has_failed = False",
+        why="a barrier says that all is well although a pass before it has failed",
+        source="contract 9.28 (errors swallowed as empty lists)",
+    ),
+    Mutant(
+        "early_settler_forgotten",
+        _QUEUE,
+        before="        while self._unsettled and self._unsettled[0].is_filled:",
+        after="        while self._unsettled and self._unsettled[-1].is_filled:",
+        why="a queue whose last pass has settled forgets those before it",
+        source="contract 9.7",
+    ),
+    Mutant(
+        "shared_write",
+        _ACCESS,
+        before="    return pool.is_shared(page) or residence.loop.pins.is_source(page)",
+        after="    return len(pool._holders[page]) > 2",
+        why="a page that two hold is written in place, under the eyes of the other",
+        source="prototype shared_write; contract 9.14",
+    ),
+    Mutant(
+        "source_rewritten",
+        _PINS,
+        before="        return page in self._sources",
+        after="        return page in self._sources and page not in self._sources",
+        why="a page that is still to be copied is rewritten before the copy is made",
+        source="own history: copies whose source was dropped",
+    ),
+    Mutant(
+        "stale_kv",
+        _PLAN,
+        before="        plan._check_context_written(lease.pools[ResourceKind.KV_PAGE].marks)\n",
+        after="",
+        why="a guest reads slots that it never wrote: the text of whoever had the page before",
+        source="prototype stale_kv; TensorRT-LLM 15018",
+    ),
+    Mutant(
+        "deallocation_by_handle",
+        _ACCESS,
+        before="        await self._post(lambda _ok: pool.take_back(tenancy, pages))",
+        after="        await self._post(\n"
+        "            lambda ok: pool.take_back(\n"
+        "                tenancy, pages if ok else [PageId(handle) for handle in handles]\n"
+        "            )\n"
+        "        )",
+        why="after a failed pass, handles are given back as if they were pages",
+        source="contract 9.13",
+    ),
+)
