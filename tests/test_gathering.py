@@ -1,0 +1,74 @@
+"""Whom a batch waits for, and who stands back: one guest's passes beside its answers."""
+
+from __future__ import annotations
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from pie_trio.config import Limits
+from pie_trio.gathering import Gathering
+
+PATIENT = Limits(gather_seconds_min=1000.0)
+
+
+async def test_who_submitted_as_much_as_it_was_answered_stands_back_until_the_batch_has_left(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    gathering, went_on = Gathering(PATIENT), []
+    gathering.begin({7: 1})
+    gathering.submitted(7)
+
+    async def stand_back() -> None:
+        await gathering.stand_back(7)
+        went_on.append(7)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stand_back)
+        await gathering.wait(0.0)
+        await wait_all_tasks_blocked()
+        assert not went_on, "the batch has not left yet"
+        gathering.end()
+    assert went_on == [7]
+    assert trio.current_time() == 0.0, "nobody waited for what it does now"
+
+
+async def test_whoever_got_more_answers_than_it_submitted_is_waited_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    gathering = Gathering(Limits(gather_seconds_min=3.0))
+    gathering.begin({7: 2})
+    gathering.submitted(7)
+    await gathering.stand_back(7)
+    await gathering.wait(0.0)
+    assert trio.current_time() == 3.0
+
+
+async def test_a_guest_that_submitted_more_than_its_answers_stands_back_no_more_the_next_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Else a guest that forks would be cut into one pass and the rest, batch after batch."""
+    gathering = Gathering(PATIENT)
+    gathering.begin({7: 1})
+    gathering.submitted(7)
+    gathering.end()
+    gathering.submitted(7)
+    gathering.begin({7: 1})
+    gathering.submitted(7)
+    with trio.fail_after(1):
+        await gathering.stand_back(7)
+    gathering.end()
+    gathering.begin({7: 1})
+    gathering.submitted(7)
+    with trio.move_on_after(1) as scope:
+        await gathering.stand_back(7)
+    assert scope.cancelled_caught, "once it kept to its answers, it is trusted again"
+
+
+async def test_the_dead_hold_up_nobody(autojump_clock: trio.testing.MockClock) -> None:
+    gathering = Gathering(PATIENT)
+    gathering.begin({7: 1})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(gathering.wait, 0.0)
+        await wait_all_tasks_blocked()
+        gathering.gone(7)
+    assert trio.current_time() == 0.0
