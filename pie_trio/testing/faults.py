@@ -61,8 +61,7 @@ POINTS: Mapping[str, int] = MappingProxyType(
         "guest.spin": 6,
         "guest.bomb": 6,
         "guest.forge": 6,
-        "disk.read": 12,
-        "disk.write": 6,
+        "disk.read": 12,  # a program that is to be launched
         "jitter.all": 1,
         "stop.engine": 200,  # in the middle of everything
     }
@@ -94,7 +93,7 @@ KNOBS: Mapping[str, tuple[float, ...]] = MappingProxyType(
         "instances_max": (3, 6),
         "finished_max": (1, 3),
         "finished_seconds": (0.1, 5.0),
-        "priority_ageing_seconds": (0.0, 0.02),
+        "priority_ageing_seconds": (0.001, 0.02),
         "exports_max": (1, 2),
         "close_seconds": (0.1,),
         "upload_chunk_bytes": (64, 1024),
@@ -102,7 +101,7 @@ KNOBS: Mapping[str, tuple[float, ...]] = MappingProxyType(
         "file_hold_seconds": (0.0,),
         "gather_seconds_min": (0.0, 1.0),
         "step_seconds": (0.0, 0.1),
-        "trigger": (0, 1, 2, 3, 4),
+        "trigger": (0, 1, 3, 4),
         "stream_bytes": (1, 50, 500),
     }
 )
@@ -201,9 +200,13 @@ class FaultPlan:
             return None
         fault = due.get(passing)
         if fault is not None:
-            self.fired.append(fault)
-            self.on_strike(fault)
+            self.strike(fault)
         return fault
+
+    def strike(self, fault: Fault) -> None:
+        """This one strikes now, wherever its point is."""
+        self.fired.append(fault)
+        self.on_strike(fault)
 
     def awaits(self, point: str) -> bool:
         """Whether anything is planned there at all."""

@@ -194,8 +194,12 @@ class ScriptLoader:
     scripts: Mapping[str, Script]
     on_call: Callable[[Owner], None]
     programs: ProgramSource
+    read_fails: Callable[[], bool]
 
     async def load(self, record: ProgramRecord) -> ProgramLike:
+        if self.read_fails():  # its file is gone; production must put that into words
+            gone = record.artifact.with_name("gone")
+            return await self.programs.load(attrs.evolve(record, artifact=gone))
         name = record.name.removeprefix(NAME_PREFIX)
         if name == record.name or name not in self.scripts:
             return await self.programs.load(record)
@@ -210,6 +214,7 @@ def script_loader(
     ports: Ports,
     *,
     records: bool = False,
+    read_fails: Callable[[], bool] = lambda: False,
 ) -> LoaderMaker:
     """What `open_engine` wants. `records`: the host calls of components become events."""
     components = recording_loader(ports, on_call, is_quiet=not records)
@@ -217,7 +222,7 @@ def script_loader(
     def make(
         sandbox: Sandbox, home: Home, limits: Limits, say: Callable[[str], None]
     ) -> ScriptLoader:
-        return ScriptLoader(scripts, on_call, components(sandbox, home, limits, say))
+        return ScriptLoader(scripts, on_call, components(sandbox, home, limits, say), read_fails)
 
     return make
 

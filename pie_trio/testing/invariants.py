@@ -8,8 +8,9 @@ that goes wrong in here ever leaves it: it is noted as a broken rule of the harn
 from __future__ import annotations
 
 import zlib
+from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import attrs
 import trio
@@ -21,15 +22,13 @@ from pie_trio.events import BatchDispatched, BatchSettled, Event, InstanceFinish
 from pie_trio.messages import ForwardPass, PageId, ResourceKind
 from pie_trio.served_model import Generation
 from pie_trio.services.page_pool import PagePool
+from pie_trio.services.pass_chunks import seed_from_row
 from pie_trio.testing.faults import FaultPlan
+from pie_trio.testing.promises import Promises
 from pie_trio.testing.sim_worker import SimWorker
 from pie_trio.testing.timeline import BatchBegun, BatchLeft, PagesCounted, RuleBroken
 
 Fingerprint = tuple[int, int, int, int]
-
-
-def _fingerprint(pool: PagePool) -> Fingerprint:
-    return (len(pool._free), len(pool._holders), len(pool._limbo), len(pool._pins))
 
 
 @attrs.define(eq=False)
@@ -41,10 +40,10 @@ class Watch(trio.abc.Instrument):
     emit: Callable[[Event], None]
     engine: Engine | None = None
     stop: Callable[[], None] = lambda: None
-    steps: int = 0
-    digest: int = 0
+    promises: Promises | None = None
     broken: list[str] = attrs.field(factory=list)
     workers: dict[str, SimWorker] = attrs.field(factory=dict)  # by model: who executes a batch
+    _trace: array[int] = attrs.field(factory=lambda: array("I"))  # whose step it was
     _ordinals: dict[trio.lowlevel.Task, int] = attrs.field(factory=dict)
     _seen: dict[PagePool, Fingerprint] = attrs.field(factory=dict)
     _used: dict[str, int] = attrs.field(factory=dict)  # pages of each model, as last told
@@ -58,11 +57,9 @@ class Watch(trio.abc.Instrument):
         ordinal = ordinals.get(task)
         if ordinal is None:
             ordinal = ordinals[task] = len(ordinals)
-        moment = int(trio.current_time() * 1e6)
-        self.digest = zlib.crc32(b"%d@%d" % (ordinal, moment), self.digest)
+        self._trace.append(ordinal)
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.steps += 1
         if self.engine is None:
             return
         try:
@@ -71,10 +68,20 @@ class Watch(trio.abc.Instrument):
             if self.plan.strikes("stop.engine"):
                 self.stop()
             self._check(self.engine)
+            if self.promises is not None:
+                self.promises.after_step(self.engine)
         except BaseException as error:
             self.break_rule(f"the harness itself failed: {error!r}")
 
     # --- what the simulation calls
+
+    @property
+    def steps(self) -> int:
+        return len(self._trace)
+
+    def digest(self, events: Iterable[Event]) -> int:
+        """Of who took every step, and of all that was told, to the last digit of its time."""
+        return zlib.crc32("\n".join(map(repr, events)).encode(), zlib.crc32(self._trace))
 
     def break_rule(self, rule: str) -> None:
         if rule not in self.broken:
@@ -86,6 +93,8 @@ class Watch(trio.abc.Instrument):
         if self.engine is None:
             return
         try:
+            if self.promises is not None:
+                self.promises.note(self.engine, event)
             match event:
                 case BatchDispatched():
                     self._note_dispatch(self.engine, event)
@@ -157,14 +166,21 @@ class Watch(trio.abc.Instrument):
         return [model.generation for model in models if model.generation is not None]
 
     def _check(self, engine: Engine) -> None:
+        seen = self._seen
         for name, model in engine.models.items():
-            generation = model.generation
+            generation = model._generation
             if generation is None:
                 continue
             for kind, pool in generation.manager.pools.items():
-                fingerprint = _fingerprint(pool)
-                if self._seen.get(pool) != fingerprint:
-                    self._seen[pool] = fingerprint
+                # Any change of hands changes one of these numbers.
+                fingerprint = (
+                    len(pool._free),
+                    len(pool._holders),
+                    len(pool._limbo),
+                    len(pool._pins),
+                )
+                if seen.get(pool) != fingerprint:
+                    seen[pool] = fingerprint
                     self._check_pool(name, kind, pool, generation)
 
     def _check_pool(
@@ -211,7 +227,8 @@ class Watch(trio.abc.Instrument):
         loop = self._loop_of(engine, event.model)
         alive = {instance.owner.number for instance in engine._running.values()}
         for forward in loop._in_flight:
-            self._passes[event.model, forward.seed] = forward
+            for row in range(len(forward.tokens)):  # a chunk's seed tells where it begins
+                self._passes[event.model, seed_from_row(forward.seed, row)] = forward
             if forward.owner.number not in alive:
                 self.break_rule("the work of the dead is dispatched")
         if len({forward.owner for forward in loop._in_flight}) > 1:

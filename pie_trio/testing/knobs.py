@@ -14,7 +14,7 @@ import attrs
 from pie_trio.config import Batching, BatchTrigger, Limits, ModelSettings, Settings
 from pie_trio.testing.faults import Fault
 from pie_trio.testing.sim_net import BUFFER_BYTES
-from pie_trio.testing.sim_worker import WorkerPace
+from pie_trio.testing.sim_process import WorkerPace
 
 MODEL = "pretend"
 OTHER_MODEL = "other"

@@ -15,7 +15,9 @@ import trio
 
 from pie_trio.errors import GuestFault, PieError, TooMany
 from pie_trio.messages import Priority, ResourceKind
+from pie_trio.testing.contracts import CONTRACTS
 from pie_trio.testing.guests import KV, Script, ScriptHost, refuse
+from pie_trio.testing.waits import WAITS
 from pie_trio.wasm.host.kvs import KVS
 from pie_trio.wasm.host.message import MESSAGE
 
@@ -71,15 +73,15 @@ async def branches(guest: ScriptHost) -> str:
 async def share(guest: ScriptHost) -> str:
     """A prefix under a name: imported if it is there, else computed and exported for others."""
     number, tail = guest.number(0, 1), guest.number(1, 0)
-    text, name = prompt(number, 2 * guest.page_tokens - 1), f"prefix {number}"
+    text, name = prompt(number, 7), f"prefix {number}"
     try:
         pages = await guest.queue.import_exported(KV, name)
     except PieError:
-        pages = await guest.allocate(2)
+        pages = await guest.allocate(guest.pages_for(len(text)))
         await guest.token(pages, text, len(text))
         with contextlib.suppress(GuestFault, TooMany):  # somebody else was faster
             await guest.queue.export(KV, pages, name)
-    own = pages + await guest.allocate(1)
+    own = pages + await guest.allocate(guest.pages_for(len(text) + 3) - len(pages))
     found = await guest.generate(own, [60 + tail], 3, len(text))
     if guest.text(2, "") == "release":
         with contextlib.suppress(PieError):  # somebody else did
@@ -222,6 +224,13 @@ async def trap(guest: ScriptHost) -> str:
     raise refuse("a trap")
 
 
+async def bomb(guest: ScriptHost) -> str:
+    """Makes the host hold more and more for it, until that is refused."""
+    for _ in range(10_000):
+        guest.host.held.charge("sim-bomb", 1 << 20)
+    raise refuse("nobody stopped the bomb")
+
+
 async def wait(guest: ScriptHost) -> str:
     """Holds a page and waits for a client that need not come."""
     await guest.allocate(1)
@@ -245,7 +254,10 @@ SCRIPTS: Mapping[str, Script] = MappingProxyType(
         "chatter": chatter,
         "spin": spin,
         "trap": trap,
+        "bomb": bomb,
         "wait": wait,
+        **WAITS,
+        **CONTRACTS,
     }
 )
 STEADY = frozenset(

@@ -42,6 +42,8 @@ class Direction:
             self.announce()
 
     async def take(self, bytes_max: int) -> bytes:
+        if self.waiting or self.is_ended or self.is_broken:
+            await trio.lowlevel.checkpoint()
         while not self.waiting and not self.is_ended and not self.is_broken:
             await self._changed.wait()
         if self.is_broken:
@@ -99,7 +101,6 @@ class SimStream(trio.abc.Stream):
         assert not self._receives, "one task at a time receives from a stream"
         self._receives = True
         try:
-            await trio.lowlevel.checkpoint()
             self._check_open()
             await self._suffer()
             if self.is_client and (deaf := self.plan.strikes("net.deaf")):
@@ -157,6 +158,8 @@ class SimListener(trio.abc.Listener[SimStream]):
         return await self._arrivals.receive()
 
     async def aclose(self) -> None:
+        while self._arrivals.statistics().current_buffer_used:
+            self._arrivals.receive_nowait().reset()  # nobody will ever accept these
         self._arrivals.close()
         await trio.lowlevel.checkpoint()
 

@@ -23,60 +23,11 @@ from gpu_worker.watch import INTERVAL_SECONDS
 from pie_trio.services.worker_link import LocalLink, WorkerLink, WorkerSpec, open_process
 from pie_trio.services.zmq_socket import open_socket
 from pie_trio.testing.faults import FaultPlan
+from pie_trio.testing.sim_process import SimProcess, WorkerPace
 from pie_trio.testing.sim_socket import Frames, SimSocket
 
 SLOW_SECONDS = 40.0  # at most
 LATE_SECONDS = 3.0
-
-
-@attrs.frozen
-class WorkerPace:
-    """How long things last, in virtual seconds."""
-
-    start_seconds: float = 0.01
-    step_seconds: float = 0.01
-    row_seconds: float = 0.0005
-    death_seconds: float = 0.001  # from its first sign of dying to its being gone
-
-
-@attrs.define(eq=False)
-class SimProcess:
-    """Implements `ProcessLike`."""
-
-    pid: int
-    pace: WorkerPace
-    life: trio.CancelScope  # of the worker's tasks
-    start_soon: Callable[..., None]  # outside of the worker
-    how: str = ""
-    is_gone: trio.Event = attrs.field(factory=trio.Event)
-    is_closed: bool = False
-
-    async def wait(self) -> None:
-        await self.is_gone.wait()
-
-    def is_dying(self) -> bool:
-        return bool(self.how)
-
-    def kill(self) -> None:
-        self.die("killed by signal 9")
-
-    def epitaph(self) -> str:
-        assert self.is_gone.is_set(), "only the dead have an epitaph"
-        return f"its process {self.pid} was {self.how}"
-
-    def close(self) -> None:
-        assert self.is_gone.is_set() or self.how, "a process is left only when it was killed"
-        self.is_closed = True
-
-    def die(self, how: str) -> None:
-        if not self.how:
-            self.how = how
-            self.life.cancel()
-            self.start_soon(self._vanish)
-
-    async def _vanish(self) -> None:
-        await trio.sleep(self.pace.death_seconds)
-        self.is_gone.set()
 
 
 @attrs.define(eq=False)
@@ -120,7 +71,7 @@ class SimWorker:
     async def _serve(self) -> None:
         self._say(wire.Join(wire.PROTOCOL, self.process.pid))
         start = await self._hear()
-        assert isinstance(start, wire.Start), "the first answer is the start"
+        assert isinstance(start, wire.Start), "a controller that is joined answers with a start"
         await self._load()
         executor = PretendExecutor(PretendModel(name=self.spec.settings.name), start.limits, Pace())
         facts = executor.facts
@@ -140,7 +91,10 @@ class SimWorker:
             if isinstance(message, wire.Drain):
                 self._say(wire.Drained())
                 return
-            assert isinstance(message, wire.BatchArrays), "a worker hears of batches"
+            if not isinstance(message, wire.BatchArrays) or message.generation != self.generation:
+                self._say(wire.Failed(f"a worker cannot serve {type(message).__name__}"))
+                self.process.die("gone with status 1")
+                return
             await self._execute(executor, message)
 
     async def _load(self) -> None:

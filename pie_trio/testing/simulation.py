@@ -15,7 +15,7 @@ import gc
 import random
 import uuid
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import attrs
@@ -23,16 +23,19 @@ import trio
 from trio._core import MockClock  # type: ignore[attr-defined]  # see pie_trio.wasm.fiber
 
 from pie_trio.engine import Engine, open_engine
-from pie_trio.errors import WorkerLost
+from pie_trio.errors import TooMany, WorkerLost
 from pie_trio.events import Event
 from pie_trio.messages import Owner
 from pie_trio.ports import Ports, RandomStreams
 from pie_trio.services.gateway import serve_gateway
-from pie_trio.testing.faults import Fault, FaultPlan, Faults, only
+from pie_trio.testing.disturbances import open_disturbances
+from pie_trio.testing.faults import REFUSABLE, Fault, FaultPlan, Faults, only
 from pie_trio.testing.guests import script_loader
 from pie_trio.testing.invariants import Watch
 from pie_trio.testing.knobs import WorldSettings, world_settings
 from pie_trio.testing.oracles import at_rest, client_rules, engine_rules, outside_rules
+from pie_trio.testing.outcome import Outcome
+from pie_trio.testing.promises import Promises
 from pie_trio.testing.scenarios import Scenario, load_scenario
 from pie_trio.testing.scheduler import MODES, Mode, Scheduler, in_control
 from pie_trio.testing.scripts import SCRIPTS
@@ -42,34 +45,10 @@ from pie_trio.testing.timeline import FaultStruck, ScenarioEnded
 from pie_trio.testing.workshop import Workshop, workshop
 from pie_trio.testing.world import Launch, World, is_expected
 
+__all__ = ["Outcome", "Simulation"]
 PATIENCE_SECONDS = 2000.0  # virtual, for the scenario
 REST_SECONDS = 400.0  # virtual, for everything to come to rest after the last fault
 GARBAGE_EVERY = 20  # runs
-SCRIPTED_SHARE = 0.7  # of the seeds of the swarm; the others run real components
-
-
-@attrs.frozen
-class Outcome:
-    """What one run did. `violations` is empty when every rule held."""
-
-    seed: int
-    scenario: str
-    scheduler: Mode
-    faults: tuple[Fault, ...]
-    fired: tuple[Fault, ...]
-    violations: tuple[str, ...]
-    timeline: tuple[Event, ...]
-    steps: int
-    digest: int
-    picks: tuple[int, ...]
-    reached: Counter[str]
-    limits: dict[str, float]
-    launches: tuple[Launch, ...]
-    seconds: float  # virtual
-
-    @property
-    def failed(self) -> bool:
-        return bool(self.violations)
 
 
 @attrs.define(eq=False)
@@ -87,7 +66,6 @@ class Simulation:
     _reached: Counter[str] = attrs.field(factory=Counter, init=False)
     _launches: list[Launch] = attrs.field(factory=list, init=False)
     _seconds: float = attrs.field(default=0.0, init=False)
-    _engine_is_stopping: bool = attrs.field(default=False, init=False)
 
     def run(self) -> Outcome:
         """One fresh `trio.run`; may be called once."""
@@ -116,7 +94,7 @@ class Simulation:
             violations=tuple(watch.broken),
             timeline=tuple(self._events),
             steps=watch.steps,
-            digest=watch.digest,
+            digest=watch.digest(self._events),
             picks=tuple(scheduler.picks),
             reached=self._reached,
             limits=facts.drawn,
@@ -132,8 +110,10 @@ class Simulation:
         return only(faults, self.only)
 
     def _trio_run(self, scheduler: Scheduler, watch: Watch, main: object) -> None:
-        if self.seed % GARBAGE_EVERY == 0:
-            gc.collect()
+        shop = workshop()
+        shop.runs += 1
+        if shop.runs % GARBAGE_EVERY == 0:
+            gc.collect(0)  # of what came since the last time
         with in_control(scheduler):
             try:
                 trio.run(main, clock=MockClock(autojump_threshold=0), instruments=[watch])  # type: ignore[arg-type]
@@ -161,6 +141,7 @@ class Simulation:
         listener = SimListener(plan, facts.stream_bytes)
         async with trio.open_nursery() as outside:
             workers = SimWorkers(plan, facts.pace, outside, watch.note_batch)
+            watch.promises = Promises(workers, watch.break_rule)
 
             def on_call(owner: Owner) -> None:
                 watch.kill_at_call(owner.number)
@@ -173,7 +154,13 @@ class Simulation:
                     launcher=workers.launch,
                     slicing=shop.slicing,
                     sandbox=sandbox,
-                    loader=script_loader(SCRIPTS, on_call, ports, records=self.records),
+                    loader=script_loader(
+                        SCRIPTS,
+                        on_call,
+                        ports,
+                        records=self.records,
+                        read_fails=lambda: plan.strikes("disk.read") is not None,
+                    ),
                 ) as engine:
                     await self._live(scenario, engine, listener, plan, watch, ports)
                     watch.engine = None
@@ -200,6 +187,7 @@ class Simulation:
             wall=trio.current_time,
             uuid=lambda: str(uuid.UUID(int=identities.getrandbits(128))),
             emit=emit,
+            hit=_refusing(plan) if any(f.kind == "point" for f in plan.faults) else _nothing,
         )
 
     async def _live(
@@ -225,6 +213,8 @@ class Simulation:
                 await self._come_to_rest(world, watch)
                 for rule in engine_rules(engine):
                     watch.break_rule(rule)
+                if watch.promises is not None:
+                    watch.promises.at_rest(engine)
             if life.cancelled_caught:
                 self._reached["the engine is stopped in the middle"] += 1
             plan.disarm()
@@ -233,7 +223,8 @@ class Simulation:
     async def _play(self, scenario: Scenario, world: World, watch: Watch) -> None:
         with trio.move_on_after(PATIENCE_SECONDS) as patience:
             try:
-                await scenario.run(world)
+                async with open_disturbances(world):
+                    await scenario.run(world)
             except* Exception as errors:
                 if not is_expected(errors):
                     watch.break_rule(f"the scenario saw {_root_of(errors)}")
@@ -251,6 +242,20 @@ class Simulation:
             await trio.sleep(1.0)
         if patience.cancelled_caught:
             watch.break_rule("liveness: no rest after the last fault")
+
+
+def _nothing(_name: str) -> None:
+    """No fault point strikes in this run."""
+
+
+def _refusing(plan: FaultPlan) -> Callable[[str], None]:
+    """Fault points of production that may refuse by name."""
+
+    def hit(name: str) -> None:
+        if name in REFUSABLE and plan.strikes(f"point.{name}"):
+            raise TooMany(f"the fault plan refuses at {name}")
+
+    return hit
 
 
 def _gave_up(workers: SimWorkers, facts: WorldSettings) -> bool:

@@ -50,6 +50,7 @@ class Workshop:
     home: Home
     slicing: FuelSlices
     references: dict[tuple[str, tuple[str, ...]], str | None] = attrs.field(factory=dict)
+    runs: int = 0
     _sandbox: Sandbox | None = None
     _prepared: set[str] = attrs.field(factory=set)
     _installed: frozenset[Path] = frozenset()

@@ -7,6 +7,7 @@ down with its events, for the oracles. A scenario may raise nothing but `PieErro
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -80,11 +81,18 @@ class World:
         async with open_client_on(stream, user=user, limits=limits) as client:
             yield client
 
-    async def run(self, program: str, *arguments: object, user: str = "local") -> str | None:
-        """Launches a program, reads it to its end, and returns its value; None if it has none."""
+    async def run(
+        self, program: str, *arguments: object, user: str = "local", patience: float = math.inf
+    ) -> str | None:
+        """Launches a program, reads it to its end, and returns its value; None if it has none.
+
+        After so many seconds the user has no patience left and goes away; what still runs when
+        the scenario ends is ended.
+        """
         launch = Launch(program, tuple(map(str, arguments)))
         self.launches.append(launch)
-        await self.follow(launch, user)
+        with trio.move_on_after(patience):
+            await self.follow(launch, user)
         return launch.value
 
     async def follow(self, launch: Launch, user: str = "local") -> None:

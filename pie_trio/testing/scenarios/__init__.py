@@ -16,7 +16,7 @@ from types import MappingProxyType
 import attrs
 
 from pie_trio.errors import BadConfig
-from pie_trio.testing.scenarios import basic, mixed, real
+from pie_trio.testing.scenarios import basic, grounds, mixed, real, waits
 from pie_trio.testing.world import World
 
 ScenarioFunction = Callable[[World], Awaitable[None]]
@@ -49,6 +49,18 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             Scenario("hostile", basic.hostile),
             Scenario("two-models", basic.two_models, two_models=True),
             Scenario("real", real.real_programs, real.PROGRAMS),
+            Scenario("page-traffic", grounds.page_traffic),
+            Scenario("pass-traffic", grounds.pass_traffic),
+            Scenario("lives", grounds.lives),
+            Scenario("links", grounds.links),
+            Scenario("front-door", grounds.front_door),
+            Scenario("airlock", grounds.airlock, real.PROGRAMS),
+            Scenario("first-uses", waits.first_uses),
+            Scenario("crowds", waits.crowds),
+            Scenario("host-calls", waits.host_calls, waits.CALLING_PROGRAMS),
+            Scenario("outputs", waits.outputs),
+            Scenario("requests", waits.requests),
+            Scenario("python", waits.python_programs, waits.PYTHON_PROGRAMS),
         )
     }
 )

@@ -50,8 +50,8 @@ async def talking(world: World) -> None:
     """Topics, and a client that is answered."""
     topic = f"news {world.dice.randrange(1000)}"
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(world.run, "sim-listen", topic, 3))
-        nursery.start_soon(partial(world.run, "sim-broadcast", topic, 3, "a"))
+        nursery.start_soon(partial(world.run, "sim-listen", topic, 3, patience=60.0))
+        nursery.start_soon(partial(world.run, "sim-broadcast", topic, 3, "a", patience=60.0))
         nursery.start_soon(partial(converse, world, 3))
         nursery.start_soon(partial(world.run, "sim-chatter", 20, 200))
 

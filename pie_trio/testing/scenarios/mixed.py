@@ -31,20 +31,21 @@ def _deeds(world: World) -> list[Deed]:
         partial(run, "sim-spin", dice.randint(1, 12)),
         partial(run, "sim-keys", dice.randint(1, 3)),
         partial(run, "sim-chatter", dice.randint(1, 20), dice.choice([10, 300])),
-        partial(run, "sim-broadcast", topic, 2, "a"),
+        partial(run, "sim-broadcast", topic, 2, "a", patience=60.0),
+        partial(run, "sim-listen", topic, 2, patience=60.0),
         partial(converse, world, dice.randint(1, 3)),
         partial(attach_and_detach, world),
     ]
 
 
 async def mixed(world: World) -> None:
-    """Five to eight deeds, each begun at a moment of its own."""
+    """Four to seven deeds, each begun at a moment of its own."""
 
     async def begin(after: float, deed: Deed) -> None:
         await trio.sleep(after)
         await deed()
 
-    chosen = world.dice.sample(_deeds(world), world.dice.randint(5, 8))
+    chosen = world.dice.sample(_deeds(world), world.dice.randint(4, 7))
     async with trio.open_nursery() as nursery:
         for deed in chosen:
             nursery.start_soon(begin, world.dice.choice([0, 0, 0, 0.01, 0.03, 0.1]), deed)
