@@ -51,6 +51,8 @@ def test_seeds_that_hold_end_with_success_and_bars(tmp_path: Path) -> None:
         "goal": "== 0",
         "holds": True,
     }
+    assert "1 of them again, in 3 processes with other hash seeds: 0 differ" in ended.stdout
+    assert len(set(raw["selfcheck"]["0"])) == 1
 
 
 def test_a_failure_tells_all_that_is_needed_to_see_it_again(tmp_path: Path) -> None:

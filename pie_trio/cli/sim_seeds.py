@@ -20,6 +20,7 @@ from pie_trio.cli.sim_bars import write_with_bars
 from pie_trio.events import Event
 from pie_trio.testing.explain import explanation
 from pie_trio.testing.faults import Faults
+from pie_trio.testing.line_coverage import LineCoverage, measure
 from pie_trio.testing.minimise import minimise, rule_name
 from pie_trio.testing.report import (
     event_line,
@@ -31,10 +32,12 @@ from pie_trio.testing.report import (
 )
 from pie_trio.testing.scenarios import load_scenario
 from pie_trio.testing.scheduler import MODES, Mode
+from pie_trio.testing.selfcheck import HASH_SEEDS, differing, digests_elsewhere
 from pie_trio.testing.simulation import Outcome, Simulation
-from pie_trio.testing.swarm import SwarmReport, run_seeds, scenario_of
+from pie_trio.testing.swarm import SwarmReport, SwarmTask, run_seeds, scenario_of
 
 FAILURES_SHOWN = 5
+CHECKED_EVERY = 20  # seeds: one of so many is run again elsewhere
 
 
 @attrs.frozen
@@ -95,13 +98,30 @@ def run_many(
             seconds_max=seconds,
             on_done=lambda done: steps.count("running seeds", done, len(chosen)),
         )
+        steps.say("running some of them again in other processes")
+        traces = _again(report, options)
+        lines = None
+        if with_coverage:
+            steps.say("measuring which lines they run")
+            lines = measure(chosen.start, chosen.stop)
     for outcome in report.failures[:FAILURES_SHOWN]:
         output.line(failure_text(outcome, options.command(outcome)))
-    _say_sums(report, output)
-    holds = report.holds
+    _say_sums(report, traces, output)
+    if lines is not None:
+        output.line(lines.text())
+    holds = report.holds and not differing(traces)
     if json_file is not None:
-        holds = write_with_bars(json_file, raw_of(report, options), "sim.py", output) and holds
+        raw = raw_of(report, options, traces, lines)
+        holds = write_with_bars(json_file, raw, "sim.py", output) and holds
     raise typer.Exit(ExitCode.OK if holds else ExitCode.CHECK_FAILED)
+
+
+def _again(report: SwarmReport, options: SeedOptions) -> dict[int, list[int]]:
+    """Every so many-th seed in fresh processes with other hash seeds; all its digests."""
+    seeds = tuple(sorted(report.digests))[::CHECKED_EVERY]
+    task = SwarmTask(seeds, options.scenario, options.kinds, options.mode)
+    traces = digests_elsewhere(task)
+    return {seed: [report.digests[seed], *traces[seed]] for seed in seeds}
 
 
 def show_one(seed: int, options: SeedOptions, until: int | None, *, in_steps: bool) -> None:
@@ -165,7 +185,12 @@ def seeds_of(text: str) -> range:
     return range(begin, end)
 
 
-def raw_of(report: SwarmReport, options: SeedOptions) -> dict[str, object]:
+def raw_of(
+    report: SwarmReport,
+    options: SeedOptions,
+    traces: dict[int, list[int]],
+    lines: LineCoverage | None,
+) -> dict[str, object]:
     """What the bars are computed from."""
     return {
         "command": "sim run",
@@ -189,15 +214,23 @@ def raw_of(report: SwarmReport, options: SeedOptions) -> dict[str, object]:
         "reached": dict(sorted(report.reached.items())),
         "never_reached": list(report.missing),
         "fired_points": dict(sorted(report.fired_points.items())),
+        "selfcheck": traces,
+        "lines": None if lines is None else [attrs.asdict(file) for file in lines.files],
     }
 
 
-def _say_sums(report: SwarmReport, output: Output) -> None:
+def _say_sums(report: SwarmReport, traces: dict[int, list[int]], output: Output) -> None:
     rate = report.seeds / report.seconds if report.seconds else 0.0
     output.line(
         f"{report.seeds} seeds ({report.real_seeds} with real wasm), {report.steps} steps, "
         f"{report.fired} faults struck, {report.seconds:.1f} s, {rate:.1f} seeds a second"
     )
+    output.line(
+        f"{len(traces)} of them again, in {len(HASH_SEEDS)} processes with other hash seeds: "
+        f"{len(differing(traces))} differ"
+    )
+    for seed in differing(traces):
+        output.line(f"not the same run each time: seed {seed}")
     for state in report.missing:
         output.line(f"never reached: {state}")
     output.line(f"{len(report.failures)} seeds failed" if report.failures else "every rule held")
