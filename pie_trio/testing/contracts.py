@@ -363,7 +363,7 @@ CONTRACTS: Mapping[str, Script] = MappingProxyType(
         "foreign": foreign,
         "double": double,
         "early": early,
-        "crowd": crowd,
+        "throng": crowd,
         "deadline": deadline,
         "lookup": lookup,
         "landmark": landmark,

@@ -38,11 +38,11 @@ async def page_traffic(world: World) -> None:
     await some_of(
         world,
         [
-            *(partial(run, "sim-crowd", dice.randint(2, 8), dice.randrange(20)) for _ in range(3)),
-            partial(run, "sim-crowd", 1, 0, max(1, pages // 2)),
+            *(partial(run, "sim-throng", dice.randint(2, 8), dice.randrange(20)) for _ in range(3)),
+            partial(run, "sim-throng", 1, 0, max(1, pages // 2)),
             partial(run, "sim-hog", pages, dice.randint(10, 200)),
             partial(run, "sim-deadline"),
-            partial(run, "sim-crowd", 1, 0, 2),
+            partial(run, "sim-throng", 1, 0, 2),
             *(partial(run, "sim-decode", n, 5, 3) for n in range(3)),
             partial(run, "sim-early"),
             partial(run, "sim-early"),
