@@ -116,6 +116,7 @@ def test_plain_order_is_what_is_left_when_picks_run_out() -> None:
 
 def test_control_is_given_back_and_garbage_waits_meanwhile() -> None:
     before = trio.to_thread.run_sync
+    switch = trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING
 
     async def main() -> None:
         assert not gc.isenabled()
@@ -126,4 +127,4 @@ def test_control_is_given_back_and_garbage_waits_meanwhile() -> None:
         trio.run(main)
     assert gc.isenabled()
     assert trio.to_thread.run_sync is before
-    assert not trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING
+    assert switch is trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING

@@ -59,10 +59,10 @@ def test_recorded_picks_play_the_same_run_again(mode: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SCENARIOS))
-def test_every_scenario_keeps_every_rule_without_faults_and_each_launch_ends(name: str) -> None:
+def test_every_scenario_keeps_every_rule_without_faults_and_ends_its_work(name: str) -> None:
     outcome = run(1, faults=(), scenario=name)
     assert outcome.violations == ()
-    assert outcome.launches
+    assert outcome.steps > 100
     assert outcome.fired == ()
 
 
@@ -106,7 +106,7 @@ def test_a_page_that_is_kept_from_the_pool_is_seen(monkeypatch: pytest.MonkeyPat
             pool._free.pop()
 
     monkeypatch.setattr(PagePool, "bury", forgetful)
-    outcome = run(1, scenario="decode")
+    outcome = run(1, faults=[Fault(0, "net.delay", 3)], scenario="decode")
     assert "page conservation" in outcome.violations
     smallest = minimise(outcome)
     assert smallest.violations[0] == outcome.violations[0]
@@ -120,10 +120,10 @@ def test_a_scenario_that_waits_for_ever_and_one_that_falls_are_told() -> None:
     async def falls(_world: World) -> None:
         raise ZeroDivisionError
 
-    assert run(1, scenario=Scenario("stuck", stuck)).violations == (
+    assert run(1, faults=(), scenario=Scenario("stuck", stuck)).violations == (
         "liveness: the scenario is stuck",
     )
-    (fell,) = run(1, scenario=Scenario("falls", falls)).violations
+    (fell,) = run(1, faults=(), scenario=Scenario("falls", falls)).violations
     assert "ZeroDivisionError" in fell
 
 

@@ -34,6 +34,9 @@ def test_the_private_names_that_decide_the_order_are_there_and_mean_what_we_thin
         def random(self) -> float:
             raise AssertionError("with the switch on, no coin is thrown")
 
+        def uniform(self, first: float, _last: float) -> float:
+            return first
+
         def shuffle(self, batch: list[trio.lowlevel.Task]) -> None:
             batches.append([task.name for task in batch])
             kept = batch.pop(0)

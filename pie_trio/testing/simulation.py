@@ -284,6 +284,7 @@ def _reference(program: str, arguments: tuple[str, ...]) -> str | None:
             await world.run(program, *arguments)
 
         alone = Simulation(0, (), Scenario("solo", solo, is_compared=False), "fifo").run()
-        assert not alone.violations, f"{program} alone: {alone.violations}"
+        if alone.violations:
+            return f"(alone it breaks a rule: {alone.violations[0]})"
         known[key] = alone.launches[0].value
     return known[key]
