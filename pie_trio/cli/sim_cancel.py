@@ -16,7 +16,8 @@ from pie_trio.cli.exit_codes import ExitCode, Usage
 from pie_trio.cli.output import Output
 from pie_trio.cli.progress import open_steps
 from pie_trio.cli.sim_bars import write_with_bars
-from pie_trio.testing.await_coverage import REFERENCE, Coverage, run_everywhere
+from pie_trio.testing.await_coverage import Coverage
+from pie_trio.testing.campaign import REFERENCE, run_everywhere
 from pie_trio.testing.everywhere import replay_cancellation
 from pie_trio.testing.report import versions
 from pie_trio.testing.scenarios import load_scenario

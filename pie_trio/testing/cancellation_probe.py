@@ -83,8 +83,6 @@ class Run:
     once: set[Site] = attrs.field(factory=set)
     twice: set[Site] = attrs.field(factory=set)
     cleaning: set[Site] = attrs.field(factory=set)  # where a clean-up stood that may take its time
-    # Where the victim stood at each of its suspensions, and which one of everybody's that was.
-    stands: list[tuple[int, frozenset[Site]]] = attrs.field(factory=list)
     # Where it stood at each step of the clean-up at which a shield with a time protected it.
     shielded: list[frozenset[Site]] = attrs.field(factory=list)
 
@@ -156,8 +154,6 @@ class Probe(trio.abc.Instrument):
             is_own = victim.owns(task)
             run.steps += is_own
             run.all_steps += 1
-            if is_own and not run.cancellation.step:
-                run.stands.append((run.all_steps, frozenset(sites_of(task))))
             if self._is_the_moment(is_own):
                 run.was_cancelled, run.site = True, own_site(task)
                 victim.cancel()
@@ -228,6 +224,11 @@ def _is_told(task: trio.lowlevel.Task) -> bool:
         return isinstance(error, trio.Cancelled) and error.source != "deadline"
     cancelled = task._cancel_status.effectively_cancelled
     return cancelled and "_nested_child_finished" in _innermost(task)
+
+
+def can_be_told(task: trio.lowlevel.Task) -> bool:
+    """Whether a cancellation that comes now reaches a task where it stands."""
+    return task._abort_func is not None or "checkpoint" in _innermost(task)
 
 
 def _timed_shields(task: trio.lowlevel.Task) -> Iterator[trio.CancelScope]:

@@ -1,33 +1,39 @@
 """The product itself, cancelled everywhere: its instances, connections, clients, and all at once.
 
-Owns who can be a victim in a simulated world and how each is cancelled. A run is a run of the
-simulator, so every rule and oracle of it is checked after the cancellation. What it promises: a
-scenario, a victim's name and a handle name the same run in every process.
+Owns the faults that a scenario needs to make everybody wait, and those that may strike beside a
+cancellation. A run is a run of the simulator, so every rule and oracle of it is checked after the
+cancellation. What it promises: a scenario, a victim's name and a handle name the same run in every
+process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import trio
 
-from pie_trio.actors.instance import Instance
 from pie_trio.errors import BadConfig
-from pie_trio.testing.await_sites import Site, sites_of
 from pie_trio.testing.cancellation import Plan, Report, enumerate_runs
-from pie_trio.testing.cancellation_probe import Cancellation, Probe, Run, Victim, is_below
+from pie_trio.testing.cancellation_probe import Cancellation, Probe, Run
 from pie_trio.testing.faults import Fault
 from pie_trio.testing.scenarios import Scenario, load_scenario
 from pie_trio.testing.simulation import Simulation
+from pie_trio.testing.victims import KINDS, Births, Census, Victims, victim_in
 from pie_trio.testing.world import World
 
-INSTANCE: Final = "instance "
-CONNECTION: Final = "Connection.run"
-KINDS: Final = ("instance", "connection", "goodbye", "clients", "stop")
+__all__ = [
+    "BACKGROUND",
+    "Everywhere",
+    "Victims",
+    "cancel_scenario",
+    "census_of",
+    "replay_cancellation",
+]
+
 # One background fault each: its point, and at which passing it strikes.
 BACKGROUND: Final = (
     ("worker.crash-before", 1),
@@ -72,55 +78,6 @@ OWN_FAULTS: Final[Mapping[str, tuple[tuple[str, int, float], ...]]] = MappingPro
 )
 
 
-@attrs.frozen
-class Victims:
-    """Where in a world a victim is found: a kind, and which of them, in the order of their birth.
-
-    `instance`: it is terminated. `connection`: its time is up. `goodbye`: the server says goodbye
-    to it. `clients`: whoever runs the scenario goes away. `stop`: the engine is stopped.
-    """
-
-    kind: str
-    number: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.number}" if self.kind in KINDS[:3] else self.kind
-
-    @classmethod
-    def parse(cls, text: str) -> Victims:
-        kind, _, number = text.partition(" ")
-        if kind not in KINDS or (number and not number.isdigit()):
-            raise BadConfig(f"no victim {text!r}; there are {', '.join(KINDS)}, some with a number")
-        return cls(kind, int(number or 0))
-
-
-@attrs.define(eq=False)
-class Census(trio.abc.Instrument):
-    """Who has lived in a world: instances and connections, in the order of their birth."""
-
-    instances: int = 0
-    connections: list[trio.lowlevel.Task] = attrs.field(factory=list)
-    stood: set[Site] = attrs.field(factory=set)  # where anybody waited
-
-    def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        if task.name.startswith(INSTANCE):
-            self.instances += 1
-        elif task.name.endswith(CONNECTION):
-            self.connections.append(task)
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.stood.update(sites_of(task))
-
-    def victims(self) -> Iterator[Victims]:
-        for number in range(self.instances):
-            yield Victims("instance", number)
-        for number in range(len(self.connections)):
-            yield Victims("connection", number)
-            yield Victims("goodbye", number)
-        yield Victims("clients")
-        yield Victims("stop")
-
-
 @attrs.frozen(eq=False)
 class Everywhere:
     """One scenario and one victim: runs of the simulator with a probe in them."""
@@ -134,10 +91,10 @@ class Everywhere:
 
         async def cancelled(world: World) -> None:
             probe = Probe(run, world.stop)
-            census = Census()
+            births = Births()
             with trio.CancelScope() as scope:
-                probe.victim = _victim(self.victims, world, census, scope)
-                trio.lowlevel.add_instrument(census)
+                probe.victim = victim_in(self.victims, world, births, scope)
+                trio.lowlevel.add_instrument(births)
                 trio.lowlevel.add_instrument(probe)
                 try:
                     await self.scenario.run(world)
@@ -162,11 +119,13 @@ def census_of(scenario: Scenario, seed: int = 0) -> Census:
     census = Census()
 
     async def watched(world: World) -> None:
+        census.scenario_task = trio.lowlevel.current_task()
         trio.lowlevel.add_instrument(census)
         await scenario.run(world)
 
     faults = _faults(scenario, None)
-    Simulation(seed, faults, attrs.evolve(scenario, run=watched), "shuffle").run()
+    outcome = Simulation(seed, faults, attrs.evolve(scenario, run=watched), "shuffle").run()
+    census.wrong.extend(outcome.violations)
     return census
 
 
@@ -210,66 +169,3 @@ def _faults(scenario: Scenario, beside: str | None) -> tuple[Fault, ...]:
             raise BadConfig(f"no background fault {beside!r}")
         planned.append((beside, at, 0.5))
     return tuple(Fault(number, *each) for number, each in enumerate(planned))
-
-
-def _victim(victims: Victims, world: World, census: Census, scope: trio.CancelScope) -> Victim:
-    if victims.kind == "instance":
-        return _instance(victims.number, world)
-    if victims.kind in ("connection", "goodbye"):
-        return _connection(victims, census)
-    if victims.kind == "clients":
-        task = trio.lowlevel.current_task()
-        return Victim(lambda each: is_below(each, task), scope.cancel, _never)
-    return Victim(lambda _task: True, world.stop, _never)
-
-
-def _instance(number: int, world: World) -> Victim:
-    name, found = f"{INSTANCE}{number}", list[Instance]()
-
-    def instance() -> Instance:
-        """Kept, because the engine may forget it when it has ended."""
-        if not found:
-            known = world.engine.instances()
-            found.extend(each for each in known if each.owner.number == number)
-        return found[0]
-
-    def owns(task: trio.lowlevel.Task) -> bool:
-        return _is_below_name(task, name) and bool(instance())
-
-    return Victim(owns, lambda: instance().terminate(), lambda: found and instance().is_finished)
-
-
-def _connection(victims: Victims, census: Census) -> Victim:
-    def root() -> trio.lowlevel.Task | None:
-        known = census.connections
-        return known[victims.number] if victims.number < len(known) else None
-
-    def connection() -> Any:
-        task = root()
-        frame = None if task is None else task.coro.cr_frame
-        assert frame is not None, "a connection is cancelled only while it lives"
-        return frame.f_locals["self"]
-
-    def owns(task: trio.lowlevel.Task) -> bool:
-        mine = root()
-        return mine is not None and is_below(task, mine)
-
-    def cancel() -> None:
-        connection().stop() if victims.kind == "goodbye" else connection()._life.cancel()
-
-    def is_gone() -> bool:
-        mine = root()
-        return mine is not None and mine.coro.cr_frame is None
-
-    return Victim(owns, cancel, is_gone)
-
-
-def _is_below_name(task: trio.lowlevel.Task, name: str) -> bool:
-    current: trio.lowlevel.Task | None = task
-    while current is not None and current.name != name:
-        current = current.parent_nursery.parent_task if current.parent_nursery else None
-    return current is not None
-
-
-def _never() -> bool:
-    return False

@@ -1,0 +1,191 @@
+"""A campaign: everybody in the reference scenarios cancelled everywhere, the new places first.
+
+For each victim it first takes the cancellations that reach places not reached yet, then all the
+others for as long as it may, from a place that turns from run to run. What does not fit is counted,
+never forgotten. Processes share nothing; one that dies is raised.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from time import perf_counter
+from typing import Final
+
+import attrs
+
+from pie_trio.testing.await_coverage import Coverage, Places
+from pie_trio.testing.await_sites import Site
+from pie_trio.testing.cancellation import Report
+from pie_trio.testing.cancellation_probe import Cancellation, Run
+from pie_trio.testing.everywhere import BACKGROUND, Everywhere, census_of
+from pie_trio.testing.scenarios import load_scenario
+from pie_trio.testing.victims import Stand
+
+REFERENCE: Final = (
+    "first-uses",
+    "crowds",
+    "host-calls",
+    "outputs",
+    "requests",
+    "python",
+    "branches",
+    "pressure",
+)
+TRIES_MAX: Final = 5  # for a place at which nobody is ever told, because it is shielded
+CLEAN_UP_STEPS_MAX: Final = 4  # of a cancellation that was chosen for its places
+
+
+@attrs.frozen
+class Campaign:
+    """How much is run: see `run_everywhere`."""
+
+    scenarios: tuple[str, ...]
+    seconds: float | None
+    rotation: int
+    faults: bool
+    seed: int = 0
+
+
+def run_everywhere(
+    scenarios: Sequence[str] = REFERENCE,
+    *,
+    seconds: float | None = None,
+    rotation: int = 0,
+    faults: bool = False,
+    processes: int = 1,
+) -> Coverage:
+    """Cancels everybody in the scenarios everywhere, the places not reached yet first.
+
+    With `seconds` of real time, what does not fit is left out and counted; `rotation` says where
+    the rest of the enumeration begins, so that another run takes another part. `faults`: all of it
+    again beside each single background fault.
+    """
+    total = Coverage(Report("everywhere"), Places.of_package())  # before a source changes
+    shares = [tuple(scenarios[part::processes]) for part in range(processes)]
+    campaigns = [Campaign(share, seconds, rotation, faults) for share in shares if share]
+    if len(campaigns) == 1:
+        results = [_run_campaign(campaigns[0])]
+    else:
+        with multiprocessing.get_context("spawn").Pool(len(campaigns)) as pool:
+            results = pool.map(_run_campaign, campaigns)
+    for report, commands in results:
+        total.report.merge(report)
+        total.commands += commands
+    return total
+
+
+def _run_campaign(campaign: Campaign) -> tuple[Report, list[str]]:
+    runner = _Runner(campaign, {place.site for place in Places.of_package().required})
+    for name in campaign.scenarios:
+        runner.survey(name)
+    runner.cover()
+    runner.go_through_the_rest()
+    runner.report.seconds = perf_counter() - runner.began
+    return runner.report, runner.commands
+
+
+@attrs.define(eq=False)
+class _Runner:
+    """One process's part of a campaign."""
+
+    campaign: Campaign
+    wanted: set[Site]
+    report: Report = attrs.field(factory=lambda: Report("everywhere"))
+    commands: list[str] = attrs.field(factory=list)
+    began: float = attrs.field(factory=perf_counter)
+    _surveys: list[tuple[Everywhere, list[Stand]]] = attrs.field(factory=list)
+    _done: set[tuple[int, Cancellation]] = attrs.field(factory=set)
+    _tries: Counter[Site] = attrs.field(factory=Counter)
+
+    def survey(self, name: str) -> None:
+        """Each victim's life when nobody is cancelled."""
+        scenario, seed = load_scenario(name), self.campaign.seed
+        census = census_of(scenario, seed)
+        whole = Run(Cancellation(0), wrong=census.wrong)
+        for victims in census.victims():
+            everywhere = Everywhere(scenario, victims, seed)
+            stands = census.stands.get(victims, [])
+            self.report.places += len(stands)
+            self._surveys.append((everywhere, stands))
+        self._note("whole", self._surveys[-1][0], whole)
+
+    def cover(self) -> None:
+        """Whatever stands where nobody was told yet; then its clean-up, step by step.
+
+        Who is not told where it stands, since it is about to go on, is told where it waits next.
+        """
+        for number, (_, stands) in enumerate(self._surveys):
+            for stand in stands:
+                if not self._is_fresh(stand.sites):
+                    continue
+                self._tries.update(stand.sites)
+                if stand.is_told:
+                    self._cover(number, Cancellation(stand.step))
+                elif stand.moment > 1:
+                    self._cover(number, Cancellation(stand.moment - 1, by_anybody=True))
+
+    def _is_fresh(self, sites: frozenset[Site]) -> bool:
+        missing = (sites & self.wanted) - self.report.once - self.report.twice
+        return any(self._tries[site] < TRIES_MAX for site in missing)
+
+    def _cover(self, number: int, chosen: Cancellation) -> None:
+        """Its clean-up is gone through only where that shows something new."""
+        before = len(self.report.once)
+        once = self._try("once", number, chosen)
+        if len(self.report.once) > before:
+            for again in range(1, min(once.clean_up_steps, CLEAN_UP_STEPS_MAX) + 1):
+                self._try("twice", number, attrs.evolve(chosen, again=again))
+        for again, stand in enumerate(once.shielded, start=1):
+            if (stand & self.wanted) - self.report.twice:
+                self._try("twice", number, attrs.evolve(chosen, again=again, expires=True))
+
+    def go_through_the_rest(self) -> None:
+        rest = list(self._rest())
+        start = self.campaign.rotation % len(rest) if rest else 0
+        for number, chosen in [*rest[start:], *rest[:start]]:
+            if self._is_over():
+                self.report.skipped += 1
+                continue
+            once = self._try("once", number, chosen)
+            if chosen.fault is None:
+                self._go_through_clean_up(number, once)
+
+    def _rest(self) -> Iterator[tuple[int, Cancellation]]:
+        """Neighbours of one victim lie far apart, so that any part is a bit of everything."""
+        beside = [point for point, _at in BACKGROUND] if self.campaign.faults else []
+        most = max((len(stands) for _, stands in self._surveys), default=0)
+        for fault in (None, *beside):
+            for step in range(1, most + 1):
+                for number, (_, stands) in enumerate(self._surveys):
+                    if step <= len(stands) and (number, Cancellation(step)) not in self._done:
+                        yield number, Cancellation(step, fault=fault)
+
+    def _go_through_clean_up(self, number: int, once: Run) -> None:
+        for expires, count in ((False, once.clean_up_steps), (True, once.shields)):
+            for again in range(1, count + 1):
+                if self._is_over():
+                    self.report.skipped += 1
+                    continue
+                chosen = attrs.evolve(once.cancellation, again=again, expires=expires)
+                self._try("twice", number, chosen)
+
+    def _try(self, mode: str, number: int, chosen: Cancellation) -> Run:
+        everywhere, _ = self._surveys[number]
+        run = everywhere.run(chosen)
+        self._done.add((number, chosen))
+        self._note(mode if chosen.fault is None else f"{mode} beside a fault", everywhere, run)
+        return run
+
+    def _note(self, mode: str, everywhere: Everywhere, run: Run) -> None:
+        self.report.add(mode, run)
+        if run.wrong:
+            self.commands.append(
+                f"pie-trio sim cancel-everywhere --scenario {everywhere.scenario.name}"
+                f" --victim '{everywhere.victims}' --handle '{run.cancellation}'"
+            )
+
+    def _is_over(self) -> bool:
+        seconds = self.campaign.seconds
+        return seconds is not None and perf_counter() - self.began > seconds
