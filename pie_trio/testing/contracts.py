@@ -274,10 +274,11 @@ async def early(guest: ScriptHost) -> str:
     """Exports what a pass still writes: hidden until that has settled."""
     name = f"early {guest.host.owner.number}"
     pages = await guest.allocate(guest.pages_for(6))
-    for _ in range(3):
+    for _ in range(4):
         await guest.submit(pages, PROMPT[:6], 6)
-    await guest.queue.export(KV, pages, name)
-    await guest.queue.release_exported(KV, name)
+        await guest.queue.export(KV, pages, name)
+        await guest.queue.release_exported(KV, name)
+        pages = await guest.allocate(guest.pages_for(6))
     return "exported"
 
 

@@ -59,14 +59,6 @@ LIVES: Final = (
         source="contract 9.11; vLLM 39863",
     ),
     Mutant(
-        "never_forgiven",
-        _SERVED,
-        before="                        failures = 0  # it did work",
-        after="                        failures += 0  # it did work",
-        why="a worker that dies now and then, and works well between, is given up",
-        source="vLLM 11996 (dead for good, health says well)",
-    ),
-    Mutant(
         "exports_outlive_the_worker",
         _SERVED,
         before="self._remember_lost(export.tenant, kind,",

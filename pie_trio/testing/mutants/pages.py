@@ -87,14 +87,6 @@ PAGES: Final = (
         source="TensorRT-LLM 13713 (burst and cancels, then a wedge)",
     ),
     Mutant(
-        "refused_at_once",
-        _MANAGER,
-        before="        if self._may_come_back(pool, kind):\n            return False",
-        after="        if pool.limbo_count:\n            return False",
-        why="who finds no room is refused although others are about to give pages back",
-        source="contract 9.16",
-    ),
-    Mutant(
         "refused_before_settling",
         _MANAGER,
         before="        if pool.limbo_count:\n            return True\n",

@@ -46,14 +46,6 @@ QUEUES: Final = (
         source="contract 9.28 (errors swallowed as empty lists)",
     ),
     Mutant(
-        "early_settler_forgotten",
-        _QUEUE,
-        before="        while self._unsettled and self._unsettled[0].is_filled:",
-        after="        while self._unsettled and self._unsettled[-1].is_filled:",
-        why="a queue whose last pass has settled forgets those before it",
-        source="contract 9.7",
-    ),
-    Mutant(
         "shared_write",
         _ACCESS,
         before="    return pool.is_shared(page) or residence.loop.pins.is_source(page)",

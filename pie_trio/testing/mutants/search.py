@@ -2,25 +2,35 @@
 
 Each run is announced before it begins, so that whoever reads knows which one stood still; an alarm
 of the system ends this process then, even in the middle of compiled code. It stops at the first
-violation.
+violation that a plain scenario did not show.
 """
 
 from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from time import perf_counter
 from types import MappingProxyType
 from typing import Any, Final, TextIO
 
 import attrs
 
+from pie_trio.testing.cancellation_probe import Cancellation
+from pie_trio.testing.everywhere import Everywhere, census_of
 from pie_trio.testing.faults import KINDS, Faults
+from pie_trio.testing.scenarios import load_scenario
 from pie_trio.testing.simulation import Simulation
 
-STANDSTILL_SECONDS = 30  # of real time, for one run
-PLAIN_SEED = 0
+STANDSTILL_SECONDS: Final = 30  # of real time, for one run
+PLAIN_SEED: Final = 0
+CANCELLED_SEEDS: Final = (0, 1, 2)
+# Those in which clients and guests behave: nobody is ended from outside, nobody breaks a rule.
+PLAIN: Final = (
+    *("decode", "branches", "sharing", "talking", "keys"),
+    *("attach", "pressure", "two-models", "real"),
+)
 # What can go wrong in the area of a ground; the swarm draws its subsets from these.
 KINDS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -32,29 +42,60 @@ KINDS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "front-door": ("net", "limits", "kill", "jitter"),
     }
 )
-# Those in which clients and guests behave: nobody is ended from outside, nobody breaks a rule.
-PLAIN: Final = (
-    *("decode", "branches", "sharing", "talking", "keys"),
-    *("attach", "pressure", "two-models", "real"),
-)
 
 
 def search(task: dict[str, Any], out: TextIO) -> None:
     """The whole task; `out` gets a line for each run, and another when it broke something."""
-    search = _Search(out)
+    found = _Search(out)
+    ground: str = task["ground"]
     for name in PLAIN:
-        search.run("plain", name, Simulation(PLAIN_SEED, (), name, "fifo"))
-    search.begin(task["seconds"])
+        found.run("plain", name, partial(_violations, PLAIN_SEED, (), name, "fifo"))
+    found.begin(task["seconds"])
+    kinds = Faults(KINDS_OF.get(ground, KINDS))
     for seed in range(1, task["seeds"] + 1):
-        if search.is_over:
+        if not found.is_over:
+            found.run("seeds", f"seed {seed}", partial(_violations, seed, kinds, ground))
+    if found.has_found:
+        return
+    found.begin(task["seconds"])
+    for everywhere, chosen in cancellations(ground):
+        if found.is_over:
             return
-        faults = Faults(KINDS_OF.get(task["ground"], KINDS))
-        search.run("seeds", f"seed {seed}", Simulation(seed, faults, task["ground"]))
+        where = f"{everywhere.victims} {chosen}"
+        found.run("cancellation", where, partial(_wrong, everywhere, chosen))
+
+
+def _violations(*arguments: Any) -> Collection[str]:
+    return Simulation(*arguments).run().violations
+
+
+def _wrong(everywhere: Everywhere, chosen: Cancellation) -> Collection[str]:
+    return everywhere.run(chosen).wrong
+
+
+def cancellations(name: str) -> Iterator[tuple[Everywhere, Cancellation]]:
+    """Everybody in a scenario, cancelled at each of their places; each new place comes first."""
+    scenario = load_scenario(name)
+    known: set[object] = set()
+    later: list[tuple[Everywhere, Cancellation]] = []
+    for seed in CANCELLED_SEEDS:
+        census = census_of(scenario, seed)
+        for victims in census.victims():
+            everywhere = Everywhere(scenario, victims, seed)
+            for stand in census.stands.get(victims, ()):
+                place = (victims.kind, stand.sites)
+                chosen = (everywhere, Cancellation(stand.step))
+                if place in known:
+                    later.append(chosen)
+                else:
+                    known.add(place)
+                    yield chosen
+    yield from later
 
 
 @attrs.define(eq=False)
 class _Search:
-    """What has been found so far. Broken plain scenarios do not end it."""
+    """What has been found so far. A plain scenario that is broken does not end it."""
 
     out: TextIO
     has_found: bool = False
@@ -68,10 +109,10 @@ class _Search:
     def is_over(self) -> bool:
         return self.has_found or perf_counter() > self._until
 
-    def run(self, method: str, where: str, simulation: Simulation) -> None:
+    def run(self, method: str, where: str, run: Callable[[], Collection[str]]) -> None:
         signal.alarm(STANDSTILL_SECONDS)
         self._say({"method": method, "where": where})
-        wrong = simulation.run().violations
+        wrong = run()
         if wrong:
             self.has_found = True
             self._say({"wrong": list(wrong)})

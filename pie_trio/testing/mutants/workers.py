@@ -100,20 +100,4 @@ WORKERS: Final = (
         why="an operation swallows the edge that another task waits for",
         source="contract 9.2 (woken only when something else arrives)",
     ),
-    Mutant(
-        "cancelled_after_receiving",
-        _SOCKET,
-        before="            await trio.lowlevel.cancel_shielded_checkpoint()",
-        after="            await trio.lowlevel.checkpoint()",
-        why="a cancel takes a message along that had been received",
-        source="contract 9.4 (lost response)",
-    ),
-    Mutant(
-        "woken_for_nothing",
-        _SOCKET,
-        before="                if not (self._wake() & zmq.POLLIN and lot is self._receivers):",
-        after="                if not self._wake() & 0:",
-        why="a message that comes between the look and the wait is seen only with the next one",
-        source="contract 9.2",
-    ),
 )

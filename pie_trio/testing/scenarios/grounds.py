@@ -92,10 +92,18 @@ async def lives(world: World) -> None:
             partial(DOOR_DEEDS["gone-at-once"], world),
             partial(DOOR_DEEDS["gone-at-once"], world),
             partial(DOOR_DEEDS["ended"], world),
+            partial(_stop_soon, world),
         ],
         7,
     )
     await world.run("sim-decode", 1, 3, 2, patience=60.0)
+
+
+async def _stop_soon(world: World) -> None:
+    """The server stops while others are at work."""
+    await trio.sleep(0.05)
+    if world.dice.random() < 0.5:
+        world.stop()
 
 
 async def links(world: World) -> None:
