@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import struct
 import sys
 from collections.abc import Sequence
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str]) -> int:
         for failure in failures:
             say(f"could not set up {failure}")
         return FAILED if failures else 0
+    # A terminated run takes its stopped peers with it: they could not end by themselves.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = _plan(options)
     record = Bench(plan, say).run()
     record["sizes"] = sizes_of(plan.directory)

@@ -293,6 +293,8 @@ class Bench:
 
     def _close(self) -> None:
         for link in self._links.values():
+            link.let_go()
+        for link in self._links.values():
             link.close()
         if self._served is not None:
             self._served.close()

@@ -72,12 +72,16 @@ class PeerLink:
             raise PeerRefusal(answer["error"])
         return answer
 
-    def close(self) -> None:
-        """Nothing of it is left."""
+    def let_go(self) -> None:
+        """It may end, in its own time."""
         self._signal(signal.SIGCONT)
         if self._process.stdin is not None and not self._process.stdin.closed:
             with contextlib.suppress(OSError):  # it may be dead already
                 self._process.stdin.close()
+
+    def close(self) -> None:
+        """Nothing of it is left."""
+        self.let_go()
         family = list(descendants(self._process.pid))
         try:
             self._process.wait(END_SECONDS)
