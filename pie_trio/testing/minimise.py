@@ -66,12 +66,13 @@ def fewer_faults(numbers: list[int], fails: Callable[[list[int]], bool]) -> list
 
 
 def shorter(length: int, fails: Callable[[int], bool]) -> int:
-    """The shortest prefix found by halving; failures need not be monotone in it."""
-    while length:
-        for candidate in (0, length // 2, length * 3 // 4, length - 1):
-            if candidate < length and fails(candidate):
-                length = candidate
-                break
+    """A short prefix, found in steps that halve; the shortest one if failing is monotone in it."""
+    if length and fails(0):
+        return 0
+    step = length // 2
+    while step:
+        if fails(length - step):
+            length -= step
         else:
-            return length
+            step //= 2
     return length

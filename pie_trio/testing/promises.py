@@ -15,7 +15,7 @@ import trio
 from pie_trio.actors.resource_manager import ResourceManager, Waiter
 from pie_trio.engine import Engine
 from pie_trio.events import Event, PagesRefused, WorkerDied, WorkerStarted
-from pie_trio.messages import ForwardPass
+from pie_trio.messages import ForwardPass, ResourceKind
 from pie_trio.served_model import Generation, ServedModel
 from pie_trio.services.page_pool import PagePool
 from pie_trio.testing.sim_worker import SimWorker, SimWorkers
@@ -167,9 +167,9 @@ class Promises:
         )
         if event.at - since >= limits.page_wait_seconds * 0.999:
             return
-        for pool in manager.pools.values():
+        for kind, pool in manager.pools.items():
             is_it = pool.free_count == event.free and event.needed <= pool.capacity
-            if is_it and (any(_can_go_on(manager, event)) or pool._limbo):
+            if is_it and (any(_can_go_on(manager, kind, event)) or pool._limbo):
                 self.break_rule("pages are refused although some can still come back")
 
     # --- generations
@@ -233,10 +233,10 @@ def _is(waiter: Waiter, event: PagesRefused) -> bool:
     return waiter.lease.owner.instance == event.instance and waiter.count == event.needed
 
 
-def _can_go_on(manager: ResourceManager, event: PagesRefused) -> Iterator[bool]:
-    """Of each holder: whether it computes, or waits for neither pages nor a client."""
+def _can_go_on(manager: ResourceManager, kind: ResourceKind, event: PagesRefused) -> Iterator[bool]:
+    """Of each holder of such pages: whether it computes, or waits for neither pages nor a client."""
     waiting = {waiter.lease.owner.instance for waiter in manager._waiters} | {event.instance}
     for lease in manager._leases.values():
-        holds = any(tenancy.held for tenancy in lease.tenancies.values())
+        holds = bool(lease.tenancies[kind].held)
         is_idle = lease.owner.instance in waiting or lease.waits_for_client()
         yield holds and not is_idle

@@ -110,7 +110,7 @@ class World:
                 self.refusals.append(str(refusal))
                 if launch.id:
                     return  # it has ended and is forgotten, or somebody else reads it
-            if self.is_stopping():
+            if self.is_stopping() or launch.terminal is not None:
                 return
             await trio.sleep(0.1 * 2**attempt)
 
@@ -122,9 +122,12 @@ class World:
 
     async def read(self, instance: RemoteInstance) -> str | None:
         """To its end; its value, if it has one."""
-        launch = next(each for each in self.launches if each.id == instance.id)
+        launch = self.launch_of(instance)
         await self._read(launch, instance)
         return launch.value
+
+    def launch_of(self, instance: RemoteInstance) -> Launch:
+        return next(each for each in self.launches if each.id == instance.id)
 
     async def _begin(self, client: Client, launch: Launch) -> RemoteInstance:
         if launch.id:

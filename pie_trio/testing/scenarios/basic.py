@@ -79,7 +79,7 @@ async def attach_and_detach(world: World) -> None:
         async with world.connect() as client:
             instance = await world.launch(client, "sim-chatter", 10, 50)
             await instance.__anext__()
-            launch = world.launches[-1]
+            launch = world.launch_of(instance)
             launch.lost_events = True
     except (ServerGone, RequestRefused, StopAsyncIteration):
         return
