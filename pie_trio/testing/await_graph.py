@@ -16,7 +16,11 @@ import attrs
 
 from pie_trio.testing.await_sites import PACKAGE, Site
 
-ROOTS: Final = ("engine.py:Engine._run", "services/gateway/server.py:_Door.serve")
+ROOTS: Final = (
+    "engine.py:Engine._run",
+    "services/gateway/server.py:_Door.serve",
+    "wasm/fiber.py:follow",  # what a guest that is no component waits in
+)
 OTHER_ROOMS: Final = ("cli/", "client/", "testing/")
 # What waits, whoever it belongs to; every other name is looked up in the package.
 WAITS: Final = frozenset(("send", "receive", "wait", "acquire", "checkpoint", "send_all", "aclose"))
@@ -223,10 +227,13 @@ def _nested_names(node: ast.AST) -> frozenset[str]:
 
 
 def _made_with(node: ast.ClassDef) -> frozenset[str]:
-    """What runs when somebody makes one of a class."""
+    """What runs when somebody makes one of a class; of Trio's own kinds, others call anything."""
     makers = {"__init__", "__attrs_post_init__", "__aiter__", "__anext__"}
+    is_trios = any(ast.unparse(base).startswith("trio.abc.") for base in node.bases)
     return frozenset(
-        each.name for each in node.body if isinstance(each, Function) and each.name in makers
+        each.name
+        for each in node.body
+        if isinstance(each, Function) and (is_trios or each.name in makers)
     )
 
 
