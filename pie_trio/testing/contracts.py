@@ -117,21 +117,20 @@ async def forks(guest: ScriptHost) -> str:
     queues = [guest.new_queue(), guest.new_queue()]
     handles = [await queue.import_exported(KV, name) for queue in queues]
     await guest.queue.release_exported(KV, name)
-    replies = []
-    for number, (queue, pages) in enumerate(zip(queues, handles, strict=True)):
-        replies.append(await guest.submit(pages, [80 + number], len(text) + 1, queue))
-    for number, reply in enumerate(replies):
-        token = await outcome(reply)
-        if token is not None:
-            alone = await expected(guest, [*text, 80 + number])
+    contexts = [pages + await guest.allocate(1) for pages in handles]
+    for turn in range(2):
+        replies = [
+            await guest.submit(pages, [80 + 5 * turn + number], len(text) + 1 + turn, queue)
+            for number, (queue, pages) in enumerate(zip(queues, contexts, strict=True))
+        ]
+        tokens = [await outcome(reply) for reply in replies]
+        if None in tokens:
+            break
+        for number, token in enumerate(tokens):
+            tail = [80 + 5 * each + number for each in range(turn + 1)]
+            alone = await expected(guest, [*text, *tail])
             assert token == alone, "a branch sees another one's text"
-    again = [
-        await guest.submit(pages, [90], len(text) + 1, queue)
-        for queue, pages in zip(queues, handles, strict=True)
-    ]
-    await outcome(again[0])
-    await outcome(again[1])
-    for pages in (trunk, *handles):
+    for pages in (trunk, *contexts):
         await guest.free(pages)
     return "forked"
 
@@ -206,9 +205,10 @@ async def failures(guest: ScriptHost) -> str:
     pages, others = await guest.allocate(2), await guest.allocate(2)
     first = await guest.submit(pages, PROMPT[:2], 2)
     second = await guest.submit(pages, [73], 3)
-    barrier = await guest.queue.synchronize()
     found = [await outcome(reply) for reply in (first, second)]
-    assert (await barrier.answer()) == (None not in found), "a barrier does not know what failed"
+    if guest.text(0, "with a barrier") == "with a barrier":
+        succeeded = await (await guest.queue.synchronize()).answer()
+        assert succeeded == (None not in found), "a barrier does not know what failed"
     if found[0] is None:
         assert found[1] is None, "a pass was built on a failed one"
     if None in found:

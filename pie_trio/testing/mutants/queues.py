@@ -36,6 +36,7 @@ QUEUES: Final = (
         "            command.reply.refuse(error)",
         why="a refused command stops the engine instead of its asker",
         source="contract 9.1 (one bad request, everybody's end)",
+        ground="lives",
     ),
     Mutant(
         "failure_forgotten",

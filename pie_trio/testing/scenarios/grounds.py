@@ -66,7 +66,8 @@ async def pass_traffic(world: World) -> None:
         [
             *(partial(run, f"sim-{name}") for name in names),
             partial(run, "sim-order"),
-            partial(run, "sim-failures"),
+            partial(run, "sim-failures", "without"),
+            partial(run, "sim-failures", "without"),
             partial(run, "sim-decode", 1, 7, 3),
             partial(run, "sim-trap", 4),
             partial(run, "sim-pipeline", 1, 6),
@@ -96,7 +97,8 @@ async def lives(world: World) -> None:
         ],
         7,
     )
-    await world.run("sim-decode", 1, 3, 2, patience=60.0)
+    await run("sim-lookup", "a")
+    await run("sim-decode", 1, 3, 2)
 
 
 async def _stop_soon(world: World) -> None:
