@@ -95,7 +95,7 @@ class Limits:
     # Batches
     batch_tokens: int = 2048
     batch_tokens_unmeasured: int = 512  # rows of a batch before the first long one was timed
-    batch_tokens_min: int = 64  # rows of a batch however slow the worker is
+    batch_tokens_min: int = 256  # rows of a batch however slow the worker is: shorter ones waste it
     step_seconds_max: float = 0.5  # a batch takes so many rows as this lasts; decodes wait so long
     batch_passes: int = 512
     batch_values: int = 2 * MIB  # pages, mask intervals and answers of one batch, in numbers

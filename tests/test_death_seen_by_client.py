@@ -13,7 +13,7 @@ from tests.kill_sweep import AtStep
 from tests.test_death import count_tasks, instrument
 from tests.world import World, open_world
 
-ARGUMENTS = ["--prompt", "What is the capital of France?", "--max-tokens", "8"]
+ARGUMENTS = ["--prompt", "What is the capital of France?", "--max-tokens", "12"]
 
 
 async def test_books_balance_when_a_client_sees_the_death_at_every_checkpoint(

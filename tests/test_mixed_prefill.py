@@ -61,7 +61,7 @@ def test_what_the_short_ones_do_not_need_is_the_long_ones() -> None:
 
 
 def test_a_batch_takes_as_many_rows_as_a_step_may_last() -> None:
-    counts, limits = BatchCounts(), Limits(step_seconds_max=0.5, batch_tokens_unmeasured=512)
+    counts, limits = BatchCounts(), Limits(step_seconds_max=0.5, batch_tokens_min=64)
     assert counts.budget(2048, limits) == 512, "nothing is known yet"
     counts.note(32, 32, 0.1)
     assert counts.budget(2048, limits) == 512, "a short batch tells nothing of a row"
@@ -75,7 +75,7 @@ def test_a_batch_takes_as_many_rows_as_a_step_may_last() -> None:
 async def test_a_decode_waits_behind_a_long_prompt_for_one_step_at_most(tmp_path: Path) -> None:
     """Real guests: while one reads a long prompt, the other gets a token from every step."""
     script = WorkerScript(row_seconds=0.0004)
-    limits = Limits(step_seconds_max=0.04, batch_tokens_unmeasured=64)
+    limits = Limits(step_seconds_max=0.04, batch_tokens_unmeasured=64, batch_tokens_min=64)
     async with (
         open_world(tmp_path, script=script, limits=limits) as world,
         trio.open_nursery() as n,

@@ -31,7 +31,9 @@ from pie_trio.testing.inline_worker import WorkerScript
 from tests.world import open_world, read_all, shared_home
 
 INSTANCES = 64
-QUICK = Limits(worker_restart_backoff_seconds=0.01)
+QUICK = Limits(  # steps of any length, so that all prompts are read before the first guest ends
+    worker_restart_backoff_seconds=0.01, batch_tokens_unmeasured=2048, step_seconds_max=60.0
+)
 
 
 def workers(events: list[Event]) -> list[WorkerStarted]:

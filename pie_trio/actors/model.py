@@ -263,7 +263,7 @@ class ModelLoop:
             return
         del self._collected[forward], tracked[forward]
         self.pins.unpin(forward)
-        self._answered[forward.owner.number] += 1
+        self._answered[forward.owner.number] += bool(forward.outputs)  # who asks nothing waits not
         forward.reply.fill(collected.result(forward))
 
     def _fail(self, first: WaitingPass, error: PassFailed) -> None:
