@@ -50,7 +50,6 @@ def bars(record: Record) -> list[Record]:
     found += [
         _bar("32 C guests, ratio to bare", ratios(record, guests, (BARE, "as 32 guests")), 0.90),
         _bar(f"32 C guests, ratio to {VLLM}", ratios(record, guests, (VLLM, "decode 32")), 1.5),
-        _agreement(record),
     ]
     return found + _starts(record)
 
@@ -124,18 +123,6 @@ def _bar(name: str, values: Sequence[float], goal: float, at_most: bool = False)
         "at_most": at_most,
         "holds": high <= goal if at_most else low >= goal,
     }
-
-
-def _agreement(record: Record) -> Record:
-    """Equal tokens of all that were asked: int8 less llama.cpp's."""
-    name, shares = f"int8 agreement less that of {LLAMA_Q8}", []
-    for engine in (INT8, LLAMA_Q8):
-        found = record["agreement"].get(engine)
-        shares += [found["same"] / found["asked"]] if found else []
-    if len(shares) < 2:
-        return {"name": name, "value": None, "goal": 0.0, "holds": False}
-    value = shares[0] - shares[1]
-    return {"name": name, "value": value, "goal": 0.0, "holds": value >= 0}
 
 
 def _starts(record: Record) -> list[Record]:
