@@ -234,7 +234,7 @@ def _is(waiter: Waiter, event: PagesRefused) -> bool:
 
 
 def _can_go_on(manager: ResourceManager, kind: ResourceKind, event: PagesRefused) -> Iterator[bool]:
-    """Of each holder of such pages: whether it computes, or waits for neither pages nor a client."""
+    """Of each holder of such pages: whether it waits for neither pages nor a client."""
     waiting = {waiter.lease.owner.instance for waiter in manager._waiters} | {event.instance}
     for lease in manager._leases.values():
         holds = bool(lease.tenancies[kind].held)
