@@ -9,6 +9,7 @@ It must never wait for the main thread.
 
 import os
 import select
+import signal
 import threading
 import time
 
@@ -60,7 +61,14 @@ def _watch(endpoint: str, generation: int, parent_fd: int, busy: Busy) -> None:
         while True:
             _beat(socket, busy.heartbeat(generation))
             if poll.poll(INTERVAL_SECONDS * 1000):
-                os._exit(1)
+                _end_group()
+
+
+def _end_group() -> None:
+    """A compiler of the kernels that runs just now ends with us, if the group is ours."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
 
 
 def _beat(socket: zmq.Socket[bytes], heartbeat: Heartbeat) -> None:

@@ -6,7 +6,9 @@ a hash of everything that goes into it. Cancelled: the process is dead and nothi
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import trio
 
+from pie_trio.die_with_parent import die_with
 from pie_trio.errors import BadProgram
 from pie_trio.services.guest_build.python_component import (
     build_python_component,
@@ -31,10 +34,12 @@ async def ensure_interpreter(cache: Path, say: Callable[[str], None]) -> Path:
     with tempfile.TemporaryDirectory(prefix="unfinished-", dir=cache) as room:
         output = Path(room, "interpreter.wasm")
         result = await trio.run_process(
-            [sys.executable, "-m", __name__, str(output)],
+            [sys.executable, "-m", __name__, str(output), str(os.getpid())],
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # so that all of it can be ended
             capture_stderr=True,
             check=False,
+            deliver_cancel=_kill,
         )
         if result.returncode != 0:
             lines = result.stderr.decode(errors="replace").strip().splitlines()
@@ -44,5 +49,11 @@ async def ensure_interpreter(cache: Path, say: Callable[[str], None]) -> Path:
     return component
 
 
+async def _kill(process: trio.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 if __name__ == "__main__":
+    die_with(int(sys.argv[2]))
     build_python_component(Path(sys.argv[1]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -197,6 +199,31 @@ async def test_a_cancelled_compilation_leaves_no_process_and_no_file(tmp_path: P
     assert scope.cancelled_caught
     assert psutil.Process().children() == []
     assert _files(tmp_path) == []
+
+
+PARENT_OF_A_COMPILATION = """
+import os, subprocess, sys
+bounds = [str(2**32), "60", str(os.getpid())]
+command = [sys.executable, "-m", "pie_trio.wasm.compile_child", sys.argv[1], "epoch", *bounds]
+print(subprocess.Popen(command).pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_compilation_ends_with_the_killed_process_that_wanted_it(tmp_path: Path) -> None:
+    """It waits for a program that this test never sends."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT_OF_A_COMPILATION, str(tmp_path / "artifact")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdout is not None, "stdout is a pipe"
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+        parent.wait()
+        _, alive = psutil.wait_procs([child], timeout=10)
+    assert not alive
 
 
 async def test_a_damaged_artifact_is_refused_and_removed(tmp_path: Path) -> None:

@@ -72,9 +72,10 @@ class Compiler:
         limits = self.limits
         kind = "fuel" if isinstance(self.slicing, FuelSlices) else "epoch"
         bounds = [str(limits.compile_memory_bytes), str(int(limits.compile_seconds))]
+        command = [sys.executable, "-m", compile_child.__name__, str(output), kind, *bounds]
         with trio.move_on_after(limits.compile_seconds) as timer:
             result = await trio.run_process(
-                [sys.executable, "-m", compile_child.__name__, str(output), kind, *bounds],
+                [*command, str(os.getpid())],
                 stdin=wasm,
                 capture_stderr=True,
                 check=False,

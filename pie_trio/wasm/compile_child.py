@@ -1,8 +1,9 @@
-"""The process that compiles one component: `python -m ... OUTPUT SLICING MEMORY SECONDS < WASM`.
+"""The process that compiles one component: `... OUTPUT SLICING MEMORY SECONDS PARENT < WASM`.
 
-It limits itself before it reads a byte, so a component that explodes takes nobody with it. A
-refusal is one text on standard error and exit status 1; any other status means that the compiler
-itself died. It writes only to OUTPUT, and never runs what it compiles.
+It limits itself before it reads a byte, so a component that explodes takes nobody with it, and it
+ends with the process that started it. A refusal is one text on standard error and exit status 1;
+any other status means that the compiler itself died. It writes only to OUTPUT, and never runs what
+it compiles.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 from wasmtime import WasmtimeError
 from wasmtime.component import Component
 
+from pie_trio.die_with_parent import die_with
 from pie_trio.errors import BadProgram
 from pie_trio.wasm.settings import new_engine
 from pie_trio.wasm.signatures import check_imports, run_type
@@ -38,7 +40,8 @@ def compile_to(output: Path, wasm: bytes, slicing: EpochSlices | FuelSlices) -> 
 
 def main(arguments: list[str]) -> int:
     """Compile what comes on standard input."""
-    output, kind, memory_bytes, seconds = arguments
+    output, kind, memory_bytes, seconds, parent = arguments
+    die_with(int(parent))
     resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
     resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
