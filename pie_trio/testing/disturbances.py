@@ -16,7 +16,7 @@ from pie_trio.testing.faults import Fault
 from pie_trio.testing.world import World
 
 MOMENT_SECONDS = 0.02  # from one passing of time to the next
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 20.0
 PROGRAMS: Mapping[str, tuple[object, ...]] = MappingProxyType(
     {
         "guest.trap": ("sim-trap", 3),

@@ -19,7 +19,6 @@ import zmq
 from gpu_worker import wire
 from gpu_worker.pretend import Pace, PretendExecutor, PretendModel
 from gpu_worker.serve import execute_or_explain
-from gpu_worker.watch import INTERVAL_SECONDS
 from pie_trio.services.worker_link import LocalLink, WorkerLink, WorkerSpec, open_process
 from pie_trio.services.zmq_socket import open_socket
 from pie_trio.testing.faults import FaultPlan
@@ -110,7 +109,7 @@ class SimWorker:
                 busy = 0.0 if number is None else trio.current_time() - self._batch_began
                 beat = wire.Heartbeat(self.generation, number, busy)
                 self.socket.deliver([f"{self.generation}:heartbeat".encode(), *_frames(beat)])
-            await trio.sleep(INTERVAL_SECONDS)
+            await trio.sleep(self.spec.limits.heartbeat_seconds)
 
     async def _die_idle(self) -> None:
         for passing in range(100):

@@ -10,6 +10,8 @@ import trio
 from pie_trio.client.errors import RequestRefused, ServerGone
 from pie_trio.testing.world import World
 
+PATIENCE_SECONDS = 20.0  # of a user who waits for what others may never do
+
 
 async def at_once(*deeds: Callable[[], Awaitable[object]]) -> None:
     """All of them beside each other."""
@@ -50,8 +52,10 @@ async def talking(world: World) -> None:
     """Topics, and a client that is answered."""
     topic = f"news {world.dice.randrange(1000)}"
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(world.run, "sim-listen", topic, 3, patience=60.0))
-        nursery.start_soon(partial(world.run, "sim-broadcast", topic, 3, "a", patience=60.0))
+        nursery.start_soon(partial(world.run, "sim-listen", topic, 3, patience=PATIENCE_SECONDS))
+        nursery.start_soon(
+            partial(world.run, "sim-broadcast", topic, 3, "a", patience=PATIENCE_SECONDS)
+        )
         nursery.start_soon(partial(converse, world, 3))
         nursery.start_soon(partial(world.run, "sim-chatter", 20, 200))
 
@@ -63,7 +67,8 @@ async def converse(world: World, count: int) -> None:
             instance = await world.launch(client, "sim-echo", count)
             for number in range(count):
                 await instance.send(f"message {number}")
-            await world.read(instance)
+            with trio.move_on_after(PATIENCE_SECONDS):  # a full inbox drops messages
+                await world.read(instance)
     except (ServerGone, RequestRefused):
         world.reached["a conversation broke off"] += 1
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import trio
 
-from pie_trio.testing.scenarios.basic import attach_and_detach, converse
+from pie_trio.testing.scenarios.basic import PATIENCE_SECONDS, attach_and_detach, converse
 from pie_trio.testing.world import World
 
 Deed = Callable[[], Awaitable[object]]
@@ -31,8 +31,8 @@ def _deeds(world: World) -> list[Deed]:
         partial(run, "sim-spin", dice.randint(1, 12)),
         partial(run, "sim-keys", dice.randint(1, 3)),
         partial(run, "sim-chatter", dice.randint(1, 20), dice.choice([10, 300])),
-        partial(run, "sim-broadcast", topic, 2, "a", patience=60.0),
-        partial(run, "sim-listen", topic, 2, patience=60.0),
+        partial(run, "sim-broadcast", topic, 2, "a", patience=PATIENCE_SECONDS),
+        partial(run, "sim-listen", topic, 2, patience=PATIENCE_SECONDS),
         partial(converse, world, dice.randint(1, 3)),
         partial(attach_and_detach, world),
     ]
