@@ -98,6 +98,7 @@ class _Runner:
     _surveys: list[tuple[Everywhere, list[Stand]]] = attrs.field(factory=list)
     _done: set[tuple[int, Cancellation]] = attrs.field(factory=set)
     _tries: Counter[Site] = attrs.field(factory=Counter)
+    _tries_again: Counter[Site] = attrs.field(factory=Counter)  # in clean-ups
 
     def survey(self, name: str) -> None:
         """Each victim's life when nobody is cancelled."""
@@ -137,8 +138,10 @@ class _Runner:
         if len(self.report.once) > before:
             for again in range(1, min(once.clean_up_steps, CLEAN_UP_STEPS_MAX) + 1):
                 self._try("twice", number, attrs.evolve(chosen, again=again))
-        for again, stand in enumerate(once.shielded, start=1):
-            if (stand & self.wanted) - self.report.twice:
+        for again, sites in enumerate(once.shielded, start=1):
+            missing = (sites & self.wanted) - self.report.twice
+            if any(self._tries_again[site] < TRIES_MAX for site in missing):
+                self._tries_again.update(missing)
                 self._try("twice", number, attrs.evolve(chosen, again=again, expires=True))
 
     def go_through_the_rest(self) -> None:
