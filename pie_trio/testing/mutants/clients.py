@@ -6,7 +6,6 @@ from typing import Final
 
 from pie_trio.testing.mutants.mutant import Mutant
 
-_FEED: Final = "pie_trio/services/gateway/feed.py"
 _SESSION: Final = "pie_trio/services/gateway/session.py"
 _OUTBOX: Final = "pie_trio/services/gateway/outbox.py"
 _STREAM: Final = "pie_trio/services/gateway/stream.py"
@@ -17,14 +16,6 @@ _OUTLET: Final = "pie_trio/outlet.py"
 _LINK: Final = "pie_trio/client/link.py"
 
 CLIENTS: Final = (
-    Mutant(
-        "reader_never_leaves",
-        _FEED,
-        before="        finally:\n            self.reader.detach()",
-        after="        except ValueError:\n            self.reader.detach()",
-        why="a client that is gone stays attached, and its instance waits for it without end",
-        source="SGLang 36876; contract 9.23",
-    ),
     Mutant(
         "attached_by_a_ghost",
         _SESSION,

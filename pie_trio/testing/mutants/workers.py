@@ -7,7 +7,6 @@ from typing import Final
 from pie_trio.testing.mutants.mutant import Mutant
 
 _LINK: Final = "pie_trio/services/worker_link.py"
-_SOCKET: Final = "pie_trio/services/zmq_socket.py"
 
 WORKERS: Final = (
     Mutant(
@@ -83,21 +82,5 @@ WORKERS: Final = (
         after="            if silent > limits.heartbeat_lost_seconds < 0:",
         why="a worker that hangs without a word is taken for one that works",
         source="vLLM 21728; contract 9.11",
-    ),
-    Mutant(
-        "heartbeat_not_forgiven",
-        _LINK,
-        before="            silent = silent + beat if signs == self._signs_of_life else 0.0",
-        after="            silent = silent + beat if signs == self._signs_of_life else silent",
-        why="seconds of silence add up over hours, until a well worker is declared lost",
-        source="contract 9.38 (suicide of a busy worker)",
-    ),
-    Mutant(
-        "swallowed_edge",
-        _SOCKET,
-        before="                continue\n            self._wake()\n",
-        after="                continue\n",
-        why="an operation swallows the edge that another task waits for",
-        source="contract 9.2 (woken only when something else arrives)",
     ),
 )

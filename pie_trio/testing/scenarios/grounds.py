@@ -130,6 +130,8 @@ async def front_door(world: World) -> None:
         world,
         [
             *(partial(deed, world) for deed in DOOR_DEEDS.values()),
+            partial(DOOR_DEEDS["refused-often"], world),
+            partial(DOOR_DEEDS["refused-often"], world),
             partial(converse, world, 2),
             partial(world.run, "sim-chatter", 10, 100, patience=60.0),
         ],
