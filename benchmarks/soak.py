@@ -24,7 +24,7 @@ from typing import Any
 import trio
 
 from benchmarks.bars.soak import bars, detections, quantile, slope
-from benchmarks.soak_clients import USER, run_clients
+from benchmarks.soak_clients import PROGRAMS, USER, run_clients
 from benchmarks.soak_server import PRETEND, Server, kill_servers
 from benchmarks.soak_worker import VICTIMS, kill_workers
 from pie_trio.client import open_client
@@ -80,6 +80,8 @@ async def soak_with_clients(clients: int, seconds: float, say: Say) -> Record:
         server = Server.start(Path(folder), None, STEP_SECONDS)
         try:
             await server.wait_listening()
+            say("preparing the programs")
+            await _warm_up(server)
             return await _soak(server, clients, seconds, say)
         finally:
             server.close()
@@ -116,6 +118,16 @@ async def _soak(server: Server, clients: int, seconds: float, say: Say) -> Recor
         "errors_in_log": [line for line in log.splitlines() if " error " in line][:20],
         "status_of_exit": status_of_exit,
     }
+
+
+async def _warm_up(server: Server) -> None:
+    """Each program once: what is compiled on first use is none of the load."""
+    async with open_client(server.address, user=USER) as client:
+        for program in PROGRAMS:
+            instance = await client.launch(
+                program, arguments=("--prompt", "a", "--max-tokens", "2")
+            )
+            await instance.result()
 
 
 async def _watch_memory(server: Server, rss: list[list[float]]) -> None:

@@ -36,6 +36,7 @@ from pie_trio.services.client_protocol import decode_from_server, encode
 GOES_SHARE = 0.2
 COMES_BACK_SHARE = 0.5
 GOES_AFTER_SECONDS = 0.5  # at most
+PROGRAMS = ("text-completion", "text-completion-py")  # in C, in Python
 PYTHON_EVERY = 32  # one client of so many runs Python
 TOKENS = (4, 24)
 END_SECONDS = 60.0  # an instance that was not told its end by then has none
@@ -191,7 +192,7 @@ async def _launch(
     tokens = chance.randint(*TOKENS)
     words = ["--prompt", f"Tell of {chance.randrange(1000)} cats", "--max-tokens", str(tokens)]
     fields = {
-        "inferlet": "text-completion-py" if is_python else "text-completion",
+        "inferlet": PROGRAMS[is_python],
         "input": json.dumps({"args": words}),
         "capture_outputs": True,
     }

@@ -63,3 +63,29 @@ def engine(
         "benchmarks.accuracy" if accuracy else "benchmarks.engine"
     )
     raise typer.Exit(ExitCode(measurement.main(arguments)))
+
+
+@app.command("soak")
+def soak(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer kills, 64 clients for 15 seconds.")
+    ] = False,
+    pretend: Annotated[
+        bool, typer.Option("--pretend", help="Leave out what needs the default model.")
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="workers, servers, clients; may be repeated.")
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Kill real workers and servers, let clients go, and look at what is left.
+
+    Example: pie-trio bench soak --quick --json soak.json
+    """
+    flags = {"--quick": quick, "--pretend": pretend}
+    arguments = [name for name, is_set in flags.items() if is_set]
+    for each in only or ():
+        arguments += ["--only", each]
+    arguments += [] if json is None else ["--json", str(json)]
+    measurement = importlib.import_module("benchmarks.soak")
+    raise typer.Exit(ExitCode(measurement.main(arguments)))
