@@ -14,7 +14,14 @@ import trio
 
 from pie_trio.actors.resource_manager import ResourceManager, Waiter
 from pie_trio.engine import Engine
-from pie_trio.events import Event, PagesRefused, WorkerDied, WorkerStarted
+from pie_trio.events import (
+    BatchDispatched,
+    Event,
+    InstanceFinished,
+    PagesRefused,
+    WorkerDied,
+    WorkerStarted,
+)
 from pie_trio.messages import ForwardPass, ResourceKind
 from pie_trio.served_model import Generation, ServedModel
 from pie_trio.services.page_pool import PagePool
@@ -22,6 +29,7 @@ from pie_trio.testing.sim_worker import SimWorker, SimWorkers
 
 AT_ONCE_SECONDS = 0.1  # virtual: nothing but a bug takes time between two steps
 LEAVE_SECONDS = 1.0
+PASS_FAULTS = ("worker.pass-fails", "worker.batch-fails")
 
 
 @attrs.define(eq=False)
@@ -94,6 +102,16 @@ class Promises:
                 self._started_at[event.model] = event.at
             case WorkerDied():
                 self._note_death(engine, event)
+            case BatchDispatched():
+                self._note_batch(engine, event)
+            case InstanceFinished() if event.outcome == "PassFailed":
+                if not any(fault.point in PASS_FAULTS for fault in self.workers.plan.fired):
+                    self.break_rule("a pass fails although nothing is wrong with its worker")
+
+    def _note_batch(self, engine: Engine, event: BatchDispatched) -> None:
+        generation = engine.models[event.model].generation
+        if generation is not None and event.rows > generation.loop._budget:
+            self.break_rule("a batch is larger than what its worker takes")
 
     # --- workers
 

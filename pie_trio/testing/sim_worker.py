@@ -27,6 +27,8 @@ from pie_trio.testing.sim_socket import Frames, SimSocket
 
 SLOW_SECONDS = 40.0  # at most
 LATE_SECONDS = 3.0
+UNREAD_MESSAGES = 64  # of the controller's, which sends one batch at a time
+ECHO_SECONDS = 0.03  # a copy that comes while the next batch is executed
 
 
 @attrs.define(eq=False)
@@ -53,7 +55,7 @@ class SimWorker:
             1000 + self.generation, self.pace, trio.CancelScope(), self.outside.start_soon
         )
         self.socket = SimSocket(self._receive, self._send_fault)
-        self._to_worker, self._from_link = trio.open_memory_channel[Frames](64)
+        self._to_worker, self._from_link = trio.open_memory_channel[Frames](UNREAD_MESSAGES)
 
     # --- its life
 
@@ -196,6 +198,10 @@ class SimWorker:
         frames = [f"{self.generation}:work".encode(), *self._torn(_frames(message))]
         for _ in range(copies):
             self._deliver(frames, late.size * LATE_SECONDS if late else 0.0)
+        if echo := strikes("link.echo"):
+            self._deliver(frames, echo.size * ECHO_SECONDS)
+        if strikes("link.garbage"):  # right behind a good message
+            self._deliver([frames[0], b"garbage"], 0.0)
         if self._held is not None:
             held, self._held = self._held, None
             self._deliver([frames[0], *_frames(held)], 0.0)

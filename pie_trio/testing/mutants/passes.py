@@ -64,9 +64,8 @@ PASSES: Final = (
     Mutant(
         "epoch_queue",
         _LOOP,
-        before="        for forward in living:\n            if not forward.reply.is_filled:",
-        after="        for forward in living & self._in_flight:\n"
-        "            if not forward.reply.is_filled:",
+        before="        for forward in living:\n",
+        after="        for forward in living & self._in_flight:\n",
         why="a lost worker's batch is refused, but what waited behind it is never answered",
         source="prototype epoch_queue; TensorRT-LLM 5820",
     ),

@@ -15,8 +15,8 @@ QUEUES: Final = (
     Mutant(
         "eager_bypass",
         _QUEUE,
-        before="        if not self._in_mailbox:\n            try:",
-        after="        if self._in_mailbox >= 0:\n            try:",
+        before="        if not self._in_mailbox and not self._is_decoding:",
+        after="        if self._in_mailbox >= 0 and not self._is_decoding:",
         why="a pass overtakes the commands that wait in its queue",
         source="contract 9.5",
     ),
@@ -32,7 +32,7 @@ QUEUES: Final = (
         "refusal_climbs",
         _QUEUE,
         before="            command.reply.refuse(error)",
-        after='            if type(error).__name__ != "GuestFault":\n                raise\n'
+        after='            if type(error).__name__ == "WorkerLost":\n                raise\n'
         "            command.reply.refuse(error)",
         why="a refused command stops the engine instead of its asker",
         source="contract 9.1 (one bad request, everybody's end)",

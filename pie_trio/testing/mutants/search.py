@@ -8,6 +8,7 @@ violation that a plain scenario did not show.
 from __future__ import annotations
 
 import json
+import random
 import signal
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
@@ -19,8 +20,9 @@ import attrs
 
 from pie_trio.testing.cancellation_probe import Cancellation
 from pie_trio.testing.everywhere import Everywhere, census_of
-from pie_trio.testing.faults import KINDS, Faults
+from pie_trio.testing.faults import KINDS, KNOBS, POINTS, Fault, Faults
 from pie_trio.testing.scenarios import load_scenario
+from pie_trio.testing.scheduler import MODES
 from pie_trio.testing.simulation import Simulation
 
 STANDSTILL_SECONDS: Final = 30  # of real time, for one run
@@ -42,6 +44,57 @@ KINDS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "front-door": ("net", "limits", "kill", "jitter"),
     }
 )
+# What is drawn beside that, each for some of the seeds: where the area is weakest.
+FOCUS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "page-traffic": (
+            *("kill.step", "kill.step", "kill.call", "kill.dispatch", "limits.pages"),
+            *("limits.page_wait_seconds", "jitter.all"),
+        ),
+        "pass-traffic": (
+            *("worker.pass-fails", "worker.pass-fails", "kill.dispatch", "kill.settle"),
+            *("kill.step", "limits.batch_tokens", "limits.batch_passes"),
+        ),
+        "lives": ("worker.crash-before", "worker.crash-after", "kill.step"),
+        "links": (
+            *("link.duplicate", "link.stale", "link.wrong", "link.echo", "link.garbage"),
+            *("worker.crash-after", "worker.slow"),
+        ),
+        "airlock": ("kill.step", "kill.call", "kill.call", "limits.topic_messages"),
+        "front-door": (
+            *("net.disconnect", "limits.outbox_bytes", "limits.stream_bytes"),
+            "limits.requests_per_client",
+        ),
+    }
+)
+# Limits under which everybody is ended at every step, in every kind of order.
+TIGHT: Final = (
+    Fault(1, "limits.pages", 0, 10),
+    Fault(2, "limits.batch_passes", 0, 1),
+    Fault(3, "jitter.all", 0),
+)
+FOCUS_SHARE: Final = 0.4
+EARLY: Final = 12  # passings of a point
+STEPS: Final = 150  # of instances, in a run
+
+
+def faults_of(ground: str, seed: int) -> tuple[Fault, ...]:
+    """The swarm's draw from the kinds of the area, and some of its focus."""
+    drawn = Faults(KINDS_OF.get(ground, KINDS)).draw(seed)
+    dice = random.Random(f"{seed}/{ground}")
+    found = {(fault.point, fault.at): fault.size for fault in drawn}
+    for point in FOCUS.get(ground, ()):
+        if dice.random() < FOCUS_SHARE:
+            kind, _, name = point.partition(".")
+            at = 0 if kind == "limits" else dice.randrange(_passings(point))
+            found[point, at] = dice.choice(KNOBS[name]) if kind == "limits" else dice.random()
+    return tuple(
+        Fault(number, point, at, size) for number, ((point, at), size) in enumerate(found.items())
+    )
+
+
+def _passings(point: str) -> int:
+    return STEPS if point == "kill.step" else min(POINTS.get(point, EARLY), EARLY)
 
 
 def search(task: dict[str, Any], out: TextIO) -> None:
@@ -51,13 +104,20 @@ def search(task: dict[str, Any], out: TextIO) -> None:
     for name in PLAIN:
         found.run("plain", name, partial(_violations, PLAIN_SEED, (), name, "fifo"))
     found.begin(task["seconds"])
-    kinds = Faults(KINDS_OF.get(ground, KINDS))
     for seed in range(1, task["seeds"] + 1):
         if not found.is_over:
-            found.run("seeds", f"seed {seed}", partial(_violations, seed, kinds, ground))
+            found.run(
+                "seeds", f"seed {seed}", partial(_violations, seed, faults_of(ground, seed), ground)
+            )
     if found.has_found:
         return
     found.begin(task["seconds"])
+    for step in range(STEPS):
+        if not found.is_over:
+            tight = (Fault(0, "kill.step", step), *TIGHT)
+            order = MODES[step % len(MODES)]
+            run = partial(_violations, step, tight, ground, order)
+            found.run("cancellation", f"step {step}", run)
     for everywhere, chosen in cancellations(ground):
         if found.is_over:
             return
