@@ -8,8 +8,6 @@ ever lost, doubled or reordered before an end: TCP promises that.
 
 from __future__ import annotations
 
-import math
-
 import attrs
 import trio
 
@@ -18,6 +16,7 @@ from pie_trio.testing.faults import FaultPlan
 BUFFER_BYTES = 64 * 1024
 LATE_SECONDS = 2.0
 DEAF_SECONDS = 90.0
+BACKLOG = 128  # connections that nobody has accepted yet; one more is refused
 
 
 @attrs.define(eq=False)
@@ -152,7 +151,7 @@ class SimListener(trio.abc.Listener[SimStream]):
     _arrivals: trio.MemoryReceiveChannel[SimStream] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._door, self._arrivals = trio.open_memory_channel[SimStream](math.inf)
+        self._door, self._arrivals = trio.open_memory_channel[SimStream](BACKLOG)
 
     async def accept(self) -> SimStream:
         return await self._arrivals.receive()
@@ -173,7 +172,7 @@ class SimListener(trio.abc.Listener[SimStream]):
             return client
         try:
             self._door.send_nowait(server)
-        except trio.BrokenResourceError:
+        except (trio.BrokenResourceError, trio.WouldBlock):
             raise ConnectionRefusedError("nobody listens") from None
         self.streams.append(client)
         return client
