@@ -23,8 +23,8 @@ from typing import Any
 
 import trio
 
-from benchmarks.bars.soak import bars, detections, quantile, slope
-from benchmarks.soak_clients import PROGRAMS, USER, run_clients
+from benchmarks.bars.soak import SLOPE_SECONDS_MIN, bars, detections, quantile, slope
+from benchmarks.soak_clients import PROGRAMS, USER, Tally, run_clients
 from benchmarks.soak_server import PRETEND, Server, kill_servers
 from benchmarks.soak_worker import VICTIMS, kill_workers
 from pie_trio.client import open_client
@@ -44,6 +44,7 @@ SERVER_KILLS_REAL = {
 }
 CLIENTS = {False: (512, 120.0), True: (64, 15.0)}
 STEP_SECONDS = 0.02  # of the pretend model that the clients use
+PHASES = 5  # of a long load, each with a rest
 SETTLE_SECONDS = 60.0  # what clients left behind ends by itself
 RSS_SECONDS = 0.5
 SEED = 1
@@ -90,12 +91,17 @@ async def soak_with_clients(clients: int, seconds: float, say: Say) -> Record:
 async def _soak(server: Server, clients: int, seconds: float, say: Say) -> Record:
     rss: list[list[float]] = []
     say(f"{clients} clients for {seconds:g} s")
+    rests: list[list[float]] = []
+    tally = Tally()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_watch_memory, server, rss)
-        tally = await run_clients(server.address, clients, seconds, SEED)
+        phases = PHASES if seconds >= SLOPE_SECONDS_MIN else 1
+        for phase in range(phases):
+            await run_clients(server.address, clients, seconds / phases, SEED + phase, tally)
+            status, unfinished = await _settled(server)
+            rests.append([time.perf_counter(), server.rss_mib()])
+            say(f"{tally.launched} launches, {rests[-1][1]:.0f} MiB at rest")
         nursery.cancel_scope.cancel()
-    status, unfinished = await _settled(server)
-    rss_at_rest = server.rss_mib()
     status_of_exit = await server.stop()
     log = server.log.read_text("utf-8", errors="replace")
     return {
@@ -113,7 +119,7 @@ async def _soak(server: Server, clients: int, seconds: float, say: Say) -> Recor
         "status": status,
         "unfinished": unfinished,
         "rss": rss,
-        "rss_at_rest": rss_at_rest,
+        "rests": rests,
         "tracebacks": log.count("Traceback"),
         "errors_in_log": [line for line in log.splitlines() if " error " in line][:20],
         "status_of_exit": status_of_exit,
@@ -170,8 +176,9 @@ def render(record: Record) -> str:
         lines.append(", ".join(f"{name} {clients[name]}" for name in seen))
         memory = [round(sample[1]) for sample in clients["rss"]]
         lines.append(
-            f"memory of the server: {memory[0]} MiB at first, at most {max(memory)}, at rest"
-            f" {clients['rss_at_rest']:.0f}; {slope(clients['rss']):+.2f} MiB a minute"
+            f"memory of the server: {memory[0]} MiB at first, at most {max(memory)}; at rest"
+            f" {[round(rest[1]) for rest in clients['rests']]}, so"
+            f" {slope(clients['rests']):+.2f} MiB a minute"
         )
     lines.append("")
     for bar in record["bars"]:

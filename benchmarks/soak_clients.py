@@ -38,8 +38,9 @@ COMES_BACK_SHARE = 0.5
 GOES_AFTER_SECONDS = 0.5  # at most
 PROGRAMS = ("text-completion", "text-completion-py")  # in C, in Python
 PYTHON_EVERY = 32  # one client of so many runs Python
-TOKENS = (4, 24)
-END_SECONDS = 60.0  # an instance that was not told its end by then has none
+TOKENS = (2, 12)
+THINKS_SECONDS = 8.0  # at most, before each launch: the server is loaded, not drowned
+END_SECONDS = 120.0  # an instance that was not told its end by then has none
 PAUSE_SECONDS = 0.2  # after a refusal
 USER = "soak"
 FRAME_BYTES = 8 * 1024 * 1024
@@ -135,20 +136,18 @@ async def open_wire(address: str) -> AsyncIterator[Wire]:
         nursery.cancel_scope.cancel()
 
 
-async def run_clients(address: str, clients: int, seconds: float, seed: int) -> Tally:
-    tally = Tally()
+async def run_clients(address: str, clients: int, seconds: float, seed: int, tally: Tally) -> None:
+    """Returns when the last client has gone; what they left behind may still run."""
     until = trio.current_time() + seconds
     async with trio.open_nursery() as nursery:
         for number in range(clients):
             chance = random.Random(f"{seed}/{number}")
             nursery.start_soon(_client, address, number, chance, until, tally)
-    return tally
 
 
 async def _client(
     address: str, number: int, chance: random.Random, until: float, tally: Tally
 ) -> None:
-    await trio.sleep(chance.uniform(0, 1.0))
     is_python = number % PYTHON_EVERY == PYTHON_EVERY - 1
     while trio.current_time() < until:
         try:
@@ -165,7 +164,7 @@ async def _stay(
     wire: Wire, is_python: bool, chance: random.Random, until: float, tally: Tally
 ) -> str:
     """Launches until it goes; the instance that it leaves behind, if it knows one."""
-    while trio.current_time() < until:
+    while await _think(chance, until):
         goes = chance.random() < GOES_SHARE
         try:
             instance = await _launch(wire, is_python, chance, goes, tally)
@@ -183,6 +182,12 @@ async def _stay(
         tally.stayed += 1
         await _note_the_end(wire, instance, tally)
     return ""
+
+
+async def _think(chance: random.Random, until: float) -> bool:
+    """Whether there is still time for a launch afterwards."""
+    await trio.sleep(chance.uniform(0, THINKS_SECONDS))
+    return trio.current_time() < until
 
 
 async def _launch(

@@ -35,6 +35,8 @@ GONE_SECONDS = 10.0  # what is left then is told, and killed
 GUESTS = 8
 STATES = ("starting", "idle", "in a batch", "compiling")
 COMPILER = b"pie_trio.wasm.compile_child"
+COMPILES_AFTER_SECONDS = 1.0  # of its CPU; the interpreter of Python programs takes many
+STATE, USER_TICKS, BORN = 0, 11, 19  # places in what proc(5) tells of a process after its name
 Record = dict[str, Any]
 
 
@@ -49,9 +51,14 @@ class Process:
     def command(self) -> bytes:
         return _read(f"/proc/{self.pid}/cmdline")
 
+    @property
+    def cpu_seconds(self) -> float:
+        fields = _facts(self.pid)
+        return int(fields[USER_TICKS]) / os.sysconf("SC_CLK_TCK") if fields else 0.0
+
     def lives(self) -> bool:
-        state, born = _facts(self.pid)
-        return born == self.born and state not in "ZX"
+        fields = _facts(self.pid)
+        return bool(fields) and fields[BORN] == self.born and fields[STATE] not in "ZX"
 
 
 @attrs.define(eq=False)
@@ -102,7 +109,8 @@ class Server:
         wanted = f"{MARK}={self.mark}".encode()
         pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
         marked = [pid for pid in pids if wanted in _read(f"/proc/{pid}/environ")]
-        return {Process(pid, _facts(pid)[1]) for pid in marked}
+        facts = {pid: _facts(pid) for pid in marked}
+        return {Process(pid, fields[BORN]) for pid, fields in facts.items() if fields}
 
     async def kill(self) -> Record:
         """SIGKILL; how long until nothing of it was left."""
@@ -195,7 +203,7 @@ async def _keep_busy(server: Server, state: str, task_status: trio.TaskStatus[No
 async def _compile(client: Client, server: Server, task_status: trio.TaskStatus[None]) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.launch, "text-completion-py")
-        while not any(COMPILER in p.command for p in server.processes()):  # noqa: ASYNC110
+        while not any(_is_compiling(process) for process in server.processes()):  # noqa: ASYNC110
             await trio.sleep(0.01)
         task_status.started()
 
@@ -209,6 +217,11 @@ async def _generate(client: Client, task_status: trio.TaskStatus[None]) -> None:
     await trio.sleep_forever()
 
 
+def _is_compiling(process: Process) -> bool:
+    """It has read the program: before that, the end of its input would end it too."""
+    return COMPILER in process.command and process.cpu_seconds >= COMPILES_AFTER_SECONDS
+
+
 def _empty_cache(room: Path) -> Path:
     """A home in which nothing was compiled yet."""
     root = Path(tempfile.mkdtemp(prefix="home-", dir=room))
@@ -217,11 +230,10 @@ def _empty_cache(room: Path) -> Path:
     return root
 
 
-def _facts(pid: int) -> tuple[str, str]:
-    """Its state and when it was born; gone, it is as good as dead."""
+def _facts(pid: int) -> list[str]:
+    """What the kernel tells after its name; nothing of one that is gone."""
     stat = _read(f"/proc/{pid}/stat").decode(errors="replace")
-    fields = stat[stat.rindex(")") + 2 :].split() if ")" in stat else []
-    return (fields[0], fields[19]) if fields else ("X", "")
+    return stat[stat.rindex(")") + 2 :].split() if ")" in stat else []
 
 
 def _read(path: str) -> bytes:

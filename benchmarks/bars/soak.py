@@ -19,7 +19,6 @@ from typing import Any
 DETECTION_SECONDS = 0.050
 GONE_SECONDS = 1.0
 NAMED_ENDS = ("return", "WorkerLost")
-WARM_UP_SHARE = 1 / 3  # of the load, before memory is looked at
 SLOPE_SECONDS_MIN = 60.0
 SLOPE_MIB_A_MINUTE = 8.0
 GOES_SHARE_MIN = 0.15  # of all launches: the die says 0.2
@@ -48,16 +47,11 @@ def quantile(values: list[float], share: float) -> float:
     return sorted(values)[max(math.ceil(share * len(values)) - 1, 0)]
 
 
-def slope(samples: list[list[float]]) -> float:
-    """MiB a minute: the median of the slopes between any two samples after the warm-up."""
-    late = _after_warm_up(samples)
-    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(late, 2) if b[0] > a[0]]
+def slope(rests: list[list[float]]) -> float:
+    """MiB a minute: the median of the slopes between any two rests but the first."""
+    pairs = combinations(rests[1:], 2)
+    slopes = [(later[1] - early[1]) / (later[0] - early[0]) for early, later in pairs]
     return 60 * statistics.median(slopes) if slopes else 0.0
-
-
-def _after_warm_up(samples: list[list[float]]) -> list[list[float]]:
-    start, end = samples[0][0], samples[-1][0]
-    return [sample for sample in samples if sample[0] >= start + WARM_UP_SHARE * (end - start)]
 
 
 def _worker_bars(model: str, part: Record) -> list[Record]:
@@ -110,8 +104,8 @@ def _client_bars(part: Record) -> list[Record]:
         _none(f"{name}: exit status of the server", part["status_of_exit"]),
     ]
     if part["seconds"] >= SLOPE_SECONDS_MIN:
-        value = slope(part["rss"])
-        found.append(_most(f"{name}: memory, MiB a minute", value, SLOPE_MIB_A_MINUTE))
+        value = slope(part["rests"])
+        found.append(_most(f"{name}: memory at rest, MiB a minute", value, SLOPE_MIB_A_MINUTE))
     return found
 
 
