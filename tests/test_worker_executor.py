@@ -135,6 +135,22 @@ def machine(directory: Path, kind: str, numeric: str = "bf16") -> Machine:
     return Machine(model, TorchExecutor(facts, model), reference, free, draw)
 
 
+def check_shuffled_batches(m: Machine) -> None:
+    """The last row of each sequence is computed again, in a hundred batches of any order
+    and size: it gets the same likeliest token and, but for rounding, the same logits."""
+    texts = [m.text(length) for length in (2, 5, 16, 17, 30, 33, 47, 64, 9, 21)]
+    pages = [m.pages(len(text)) for text in texts]
+    for text, held in zip(texts, pages, strict=True):
+        m.run(part(text, held, 0, len(text) - 1))
+    lasts = [part(t, held, len(t) - 1, len(t)) for t, held in zip(texts, pages, strict=True)]
+    alone = [m.run(last)[0] for last in lasts]
+    for _ in range(100):
+        order = m.draw.sample(range(len(lasts)), m.draw.randint(1, len(lasts)))
+        for index, logits in zip(order, m.run(*(lasts[i] for i in order)), strict=True):
+            assert int(logits.argmax()) == int(alone[index].argmax())
+            torch.testing.assert_close(logits, alone[index], rtol=0, atol=1e-3)
+
+
 CASES = [
     *(pytest.param((model, kind)) for model in ("llama", "llama3", "qwen2") for kind in KINDS),
     *(

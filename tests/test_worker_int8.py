@@ -20,7 +20,7 @@ from gpu_worker.native.library import Library
 from gpu_worker.native.linear import PanelLinear
 from tests.support.kernels import KINDS, VARIANTS, library
 from tests.support.worker_models import tiny_model
-from tests.test_worker_executor import LIMITS, Machine, machine, part
+from tests.test_worker_executor import LIMITS, Machine, check_shuffled_batches, machine, part
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -121,6 +121,10 @@ def test_chunks_and_neighbours_change_no_likeliest_token(m: Machine) -> None:
     first, _ = m.run(part(text, held, 0, 23), part(other, m.pages(25), 0, 25))
     second = m.run(part(text, held, 23, 40))[0]
     torch.testing.assert_close(torch.cat((first, second)), whole, rtol=0, atol=0.05)
+
+
+def test_a_hundred_shuffled_batches_give_the_same_tokens_and_logits(m: Machine) -> None:
+    check_shuffled_batches(m)
 
 
 @pytest.mark.parametrize("mode", ["torch", "auto"])

@@ -28,7 +28,7 @@ from gpu_worker.native.linear import PanelLinear
 from gpu_worker.wire import Batch, BatchArrays, Request, decode, encode
 from tests.support.kernels import VARIANTS, library
 from tests.support.worker_models import default_model, tiny_model
-from tests.test_worker_executor import Machine, machine, part
+from tests.test_worker_executor import Machine, check_shuffled_batches, machine, part
 
 PAGE = 16
 PAGES = 64
@@ -233,18 +233,7 @@ def m(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_a_hundred_shuffled_batches_give_the_same_tokens_and_logits(m: Machine) -> None:
-    """The last row of each sequence is computed again, in batches of any order and size."""
-    texts = [m.text(length) for length in (2, 5, 16, 17, 30, 33, 47, 64, 9, 21)]
-    pages = [m.pages(len(text)) for text in texts]
-    for text, held in zip(texts, pages, strict=True):
-        m.run(part(text, held, 0, len(text) - 1))
-    lasts = [part(t, held, len(t) - 1, len(t)) for t, held in zip(texts, pages, strict=True)]
-    alone = [m.run(last)[0] for last in lasts]
-    for _ in range(100):
-        order = m.draw.sample(range(len(lasts)), m.draw.randint(1, len(lasts)))
-        for index, logits in zip(order, m.run(*(lasts[i] for i in order)), strict=True):
-            assert int(logits.argmax()) == int(alone[index].argmax())
-            torch.testing.assert_close(logits, alone[index], rtol=0, atol=1e-3)
+    check_shuffled_batches(m)
 
 
 def test_torch_and_the_kernels_share_one_openmp(lib: Library) -> None:
