@@ -1,6 +1,6 @@
-"""What other engines take for the likeliest next token, in the words of `benchmarks.accuracy`.
+"""What other engines take for the likeliest next token, and how likely the text is to them.
 
-Owns the peers' processes while they answer. One that is not set up or is lost is told with its
+Owns a peer's process while it answers. One that is not set up or is lost is told with its
 reason, and never counted as right or wrong.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from benchmarks.engine_link import PeerLink, PeerLost, PeerRefusal
 from benchmarks.engine_peers import PEERS, Peer
 from benchmarks.engine_setup import python_of, weights_file
 
-STRIDE = 4  # an engine that must read each beginning anew is asked at every fourth place only
+STRIDE = 8  # an engine that must read each beginning anew is asked at every fourth place only
 FORCED = "llama_cpp_forced.py"
 ASKED = (
     engine_peers.LLAMA_Q8,
@@ -27,25 +27,24 @@ ASKED = (
     engine_peers.OPENVINO_F32,
     engine_peers.OPENVINO,
 )
-Say = Callable[[str], object]
 Parts = list[list[int]]
 
 
-def peers(parts: Parts, asked: Sequence[str], say: Say) -> dict[str, dict[str, Any]]:
-    """The tokens of each peer by its name, or why there are none."""
-    by_name = {peer.name: peer for peer in PEERS}
-    found: dict[str, dict[str, Any]] = {}
-    for name in asked:
-        say(name)
-        peer = by_name[name]
-        if peer.environment == "llamacpp":
-            peer = attrs.evolve(peer, script=FORCED)
-        try:
-            with _open(peer) as link:
-                found[name] = {"best": _tokens(link, peer, parts), "facts": link.facts}
-        except (PeerLost, PeerRefusal) as error:
-            found[name] = {"error": str(error)}
-    return found
+def answers(parts: Parts, name: str) -> dict[str, Any]:
+    """Its likeliest token and its loss at each place of the text, or why there are none."""
+    [peer] = [each for each in PEERS if each.name == name]
+    if peer.environment == "llamacpp":
+        peer = attrs.evolve(peer, script=FORCED)
+    told: dict[str, Any] = {"best": [], "loss": []}
+    try:
+        with _open(peer) as link:
+            for part in parts:
+                read = link.ask("read", tokens=part)
+                told["loss"] += read["losses"]
+                told["best"] += read["tokens"] if "tokens" in read else _best_of_some(link, part)
+            return told | {"facts": link.facts}
+    except (PeerLost, PeerRefusal) as error:
+        return {"error": str(error)}
 
 
 @contextlib.contextmanager
@@ -64,16 +63,10 @@ def _open(peer: Peer) -> Iterator[PeerLink]:
         link.close()
 
 
-def _tokens(link: PeerLink, peer: Peer, parts: Parts) -> list[int | None]:
-    best: list[int | None] = []
-    for part in parts:
-        if peer.script == FORCED:
-            best += link.ask("forced", tokens=part)["tokens"]
-            continue
-        ends = range(STRIDE, len(part) + 1, STRIDE)
-        answers = link.ask("greedy", prompts=[part[:end] for end in ends], count=1)["tokens"]
-        told: list[int | None] = [None] * len(part)
-        for end, [token] in zip(ends, answers, strict=True):
-            told[end - 1] = token
-        best += told
-    return best
+def _best_of_some(link: PeerLink, part: list[int]) -> list[int | None]:
+    ends = range(STRIDE, len(part) + 1, STRIDE)
+    answers = link.ask("greedy", prompts=[part[:end] for end in ends], count=1)["tokens"]
+    told: list[int | None] = [None] * len(part)
+    for end, [token] in zip(ends, answers, strict=True):
+        told[end - 1] = token
+    return told

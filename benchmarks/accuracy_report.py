@@ -32,10 +32,11 @@ def _row(record: Record, name: str) -> str:
     if "error" in engine:
         return f"| {name} | missing: {engine['error']} | | | | | |"
     agreed = [value for value in agreements(record, name) if value is not None]
-    start = f"| {name} | {statistics.fmean(agreed):.4f} | {len(agreed)} |"
-    if "loss" not in engine:
-        return f"{start} | | | |"
-    return (
-        f"{start} {max(engine['largest']):.3f} | {statistics.fmean(engine['mean']):.4f} "
-        f"| {statistics.fmean(engine['divergence']):.2e} | {perplexity(engine['loss']):.3f} |"
-    )
+    start = f"| {name} | {statistics.fmean(agreed):.4f} | {len(agreed)}"
+    apart = "| | | |"
+    if "largest" in engine:
+        apart = (
+            f"| {max(engine['largest']):.3f} | {statistics.fmean(engine['mean']):.4f} "
+            f"| {statistics.fmean(engine['divergence']):.2e} |"
+        )
+    return f"{start} {apart} {perplexity(engine['loss']):.3f} |"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.accuracy import TEXT, _compared, _losses
+from benchmarks.accuracy import TEXT, continued, departures
 from benchmarks.accuracy_report import render
 from benchmarks.bars import accuracy
 from benchmarks.bars.accuracy import LLAMA_Q8, agreements, bars
@@ -31,11 +31,11 @@ def engine(wrong: int, loss: float | None = 2.0, first: int = 0) -> dict[str, An
     best: list[int | None] = [*[7] * PART * PARTS]
     for index in range(wrong):
         best[(first + index * 11) % len(best)] = 8
-    if loss is None:
-        return {"best": best}
-    numbers = [0.1] * len(best)
-    losses: list[float | None] = [*[loss] * (len(best) - 1), None]
+    losses: list[float | None] = [*[loss or 2.0] * (len(best) - 1), None]
     found: dict[str, Any] = {"best": best, "loss": losses}
+    if loss is None:
+        return found
+    numbers = [0.1] * len(best)
     return found | dict.fromkeys(("largest", "mean", "divergence"), numbers)
 
 
@@ -94,13 +94,26 @@ def test_the_bars_can_be_computed_by_a_script_without_us(tmp_path: Path) -> None
 def test_differences_divergence_and_losses_are_those_of_their_definitions() -> None:
     right = torch.tensor([[0.0, math.log(3.0)], [1.0, 1.0]])
     found = torch.tensor([[0.0, 0.0], [1.0, 3.0]])
-    compared = _compared([found], [right])
+    compared = departures(found, right, right.double().log_softmax(dim=-1), [0, 1])
     assert compared["best"] == [0, 1]
     assert compared["largest"] == pytest.approx([math.log(3.0), 2.0])
     assert compared["mean"] == pytest.approx([math.log(3.0) / 2, 1.0])
     apart = 0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5)
     assert compared["divergence"][0] == pytest.approx(apart, rel=1e-5)
-    assert _losses([right], [[0, 1]]) == [pytest.approx(-math.log(0.75)), None]
+    assert compared["loss"] == [pytest.approx(math.log(2.0)), None]
+
+
+def test_a_record_is_continued_only_if_it_is_of_the_same_text_and_weights(tmp_path: Path) -> None:
+    said: list[str] = []
+    path, identity = tmp_path / "record.json", {"tokens": [1], "weights_sha256": "a"}
+    earlier = identity | {"engines": {"bf16": {"best": [7]}}}
+    assert continued(path, identity, said.append) == identity | {"engines": {}}
+    path.write_text(json.dumps(earlier))
+    assert continued(path, identity, said.append) == earlier
+    assert not said
+    other = identity | {"weights_sha256": "b"}
+    assert continued(path, other, said.append) == other | {"engines": {}}
+    assert len(said) == 1
 
 
 def test_the_text_is_long_enough_to_tell_modes_apart() -> None:

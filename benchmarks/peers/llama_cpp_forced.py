@@ -1,7 +1,9 @@
-"""llama.cpp's next token after each beginning of a text, for `benchmarks.accuracy`.
+"""How llama.cpp reads a text, for `benchmarks.accuracy`: its likeliest next tokens and its losses.
 
 Each prompt is the last one and a token more, so here the prefix cache is on: without it a text
-would be read as often as it has tokens. One slot, one request after the other.
+would be read as often as it has tokens. One slot, one request after the other. The server tells how
+likely the token was that it took, and a bias makes it take the one of the text; both its chance and
+the likeliest token are those before the bias.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from llama_cpp_peer import _open_server, _post, _wishes
 from speak import Answer, speak
 
 CONTEXT_TOKENS = 512
+BIAS = 1000.0  # more than any two logits differ by
 
 
 class Forced:
-    works = ("forced",)
+    works = ("read",)
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._server = _open_server(options, 1, CONTEXT_TOKENS)
@@ -27,15 +30,21 @@ class Forced:
     def facts(self) -> Answer:
         return {"engine": "llama.cpp", "version": xllamacpp.__version__, "weights": self._weights}
 
-    def forced(self, tokens: list[int]) -> Answer:
-        """The likeliest token after the first token, after the first two, and so on."""
-        return {"tokens": [self._next(tokens[: end + 1]) for end in range(len(tokens))]}
+    def read(self, tokens: list[int]) -> Answer:
+        """The likeliest token after the first one, after the first two and so on, and the loss of
+        what comes there; nothing is told of what follows the last."""
+        told = [self._next(tokens, end) for end in range(1, len(tokens) + 1)]
+        losses: list[float | None] = [loss for _, loss in told]
+        return {"tokens": [token for token, _ in told], "losses": [*losses[:-1], None]}
 
-    def _next(self, prompt: list[int]) -> int:
-        wishes = {**_wishes(1), "cache_prompt": True}
-        [line] = _post(self._server, {"prompt": prompt, **wishes})
-        [token] = json.loads(line)["tokens"]
-        return int(token)
+    def _next(self, tokens: list[int], end: int) -> tuple[int, float]:
+        after = tokens[end % len(tokens)]
+        wishes = {**_wishes(1), "cache_prompt": True, "n_probs": 1, "logit_bias": [[after, BIAS]]}
+        [line] = _post(self._server, {"prompt": tokens[:end], **wishes})
+        [told] = json.loads(line)["completion_probabilities"]
+        if told["id"] != after:
+            raise ValueError(f"token {told['id']} was taken where {after} was asked for")
+        return int(told["top_logprobs"][0]["id"]), -float(told["logprob"])
 
 
 def main() -> None:

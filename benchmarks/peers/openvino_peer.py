@@ -8,13 +8,14 @@ what is timed. The prefix cache is off.
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino
 import openvino_genai as genai
-from speak import Engine, Prompt, speak
+from speak import Answer, Engine, Prompt, speak
 
 F32 = {
     "INFERENCE_PRECISION_HINT": "f32",
@@ -26,6 +27,8 @@ BATCHED_TOKENS = 4096
 
 
 class OpenVino(Engine):
+    works = (*Engine.works, "read")
+
     def __init__(self, options: argparse.Namespace) -> None:
         properties: dict[str, Any] = {"INFERENCE_NUM_THREADS": options.threads}
         properties |= F32 if options.precision == "f32" else {}
@@ -52,6 +55,20 @@ class OpenVino(Engine):
             "version": genai.__version__,
             "configuration": self._configuration,
         }
+
+    def read(self, tokens: Prompt) -> Answer:
+        """The loss of each next token of a text; nothing is told of what follows the last."""
+        config = genai.GenerationConfig()
+        config.max_new_tokens, config.ignore_eos, config.do_sample = 1, True, False
+        config.echo, config.logprobs = True, 1
+        ids = openvino.Tensor(np.array([tokens], dtype=np.int64))
+        handle = self._pipeline.add_request(time.monotonic_ns(), ids, config)
+        while not str(handle.get_status()).endswith("FINISHED"):
+            self._pipeline.step()
+        chances = [chance for each in handle.read_all() for chance in each.generated_log_probs]
+        if len(chances) != len(tokens) + 1:
+            raise ValueError(f"{len(chances)} chances for {len(tokens)} tokens and one more")
+        return {"losses": [*(-chance for chance in chances[1:-1]), None]}
 
     def submit(self, number: int, prompt: Prompt, count: int) -> None:
         config = genai.GenerationConfig()
