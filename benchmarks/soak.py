@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -199,6 +200,8 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
+    # A terminated run takes its server with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     model = None if options.pretend else DEFAULT_MODEL
     record = trio.run(measure, options.only or PARTS, options.quick, model, say)
     record["bars"] = bars(record)
