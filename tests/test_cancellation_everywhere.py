@@ -43,7 +43,7 @@ def test_the_same_handle_is_the_same_run() -> None:
 def test_a_census_names_everybody_in_the_order_of_birth() -> None:
     names = [str(victims) for victims in census_of(load_scenario("branches")).victims()]
     assert names[:4] == ["instance 0", "instance 1", "instance 2", "instance 3"]
-    assert names[-2:] == ["clients", "stop"]
+    assert names[-3:] == ["clients", "worker", "stop"]
     assert [Victims.parse(name) for name in names][3] == Victims("instance", 3)
 
 

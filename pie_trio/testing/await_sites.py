@@ -44,7 +44,7 @@ class Site:
 
 def sites_of(task: trio.lowlevel.Task) -> list[Site]:
     """The sites at which this task stands, the outermost first; not those inside of libraries."""
-    found = (_site_at(frame.f_code, frame.f_lasti) for frame in _frames(task))
+    found = (_site_at(frame.f_code, frame.f_lasti) for frame in frames_of(task))
     return [site for site in found if site is not None]
 
 
@@ -54,7 +54,8 @@ def own_site(task: trio.lowlevel.Task) -> Site | None:
     return sites[-1] if sites else None
 
 
-def _frames(task: trio.lowlevel.Task) -> Iterator[FrameType]:
+def frames_of(task: trio.lowlevel.Task) -> Iterator[FrameType]:
+    """All its frames, the outermost first."""
     for frame, _line in task.iter_await_frames():
         yield frame
         if frame.f_code.co_name == "_go_on" and frame.f_code.co_filename.endswith("fiber.py"):

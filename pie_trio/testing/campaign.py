@@ -33,7 +33,9 @@ REFERENCE: Final = (
     "branches",
     "pressure",
 )
-TRIES_MAX: Final = 5  # for a place at which nobody is ever told, because it is shielded
+TRIES_MAX: Final = 2  # of one way to stand, if nobody is told there, because it is shielded
+HUNT_STRIDE: Final = 5
+HUNT_MAX: Final = 120
 CLEAN_UP_STEPS_MAX: Final = 4  # of a cancellation that was chosen for its places
 
 
@@ -97,8 +99,8 @@ class _Runner:
     began: float = attrs.field(factory=perf_counter)
     _surveys: list[tuple[Everywhere, list[Stand]]] = attrs.field(factory=list)
     _done: set[tuple[int, Cancellation]] = attrs.field(factory=set)
-    _tries: Counter[Site] = attrs.field(factory=Counter)
-    _tries_again: Counter[Site] = attrs.field(factory=Counter)  # in clean-ups
+    _tries: Counter[tuple[str, frozenset[Site]]] = attrs.field(factory=Counter)
+    _tries_again: Counter[frozenset[Site]] = attrs.field(factory=Counter)  # in clean-ups
 
     def survey(self, name: str) -> None:
         """Each victim's life when nobody is cancelled."""
@@ -117,19 +119,36 @@ class _Runner:
 
         Who is not told where it stands, since it is about to go on, is told where it waits next.
         """
-        for number, (_, stands) in enumerate(self._surveys):
+        for number, (everywhere, stands) in enumerate(self._surveys):
+            kind = everywhere.victims.kind
             for stand in stands:
-                if not self._is_fresh(stand.sites):
+                if not self._is_fresh(kind, stand.sites):
                     continue
-                self._tries.update(stand.sites)
+                self._tries[kind, stand.sites] += 1
                 if stand.is_told:
                     self._cover(number, Cancellation(stand.step))
                 elif stand.moment > 1:
                     self._cover(number, Cancellation(stand.moment - 1, by_anybody=True))
 
-    def _is_fresh(self, sites: frozenset[Site]) -> bool:
+        self._hunt()
+
+    def _hunt(self) -> None:
+        """For places that only clean-ups reach: here and there, a server says goodbye."""
+        missing = self.wanted - self.report.once - self.report.twice
+        partings = [
+            (number, stand)
+            for number, (everywhere, stands) in enumerate(self._surveys)
+            if everywhere.victims.kind == "goodbye"
+            for stand in stands[::HUNT_STRIDE]
+        ]
+        for number, stand in partings[:HUNT_MAX]:
+            if missing <= self.report.once | self.report.twice:
+                return
+            self._cover(number, Cancellation(stand.step))
+
+    def _is_fresh(self, kind: str, sites: frozenset[Site]) -> bool:
         missing = (sites & self.wanted) - self.report.once - self.report.twice
-        return any(self._tries[site] < TRIES_MAX for site in missing)
+        return bool(missing) and self._tries[kind, sites] < TRIES_MAX
 
     def _cover(self, number: int, chosen: Cancellation) -> None:
         """Its clean-up is gone through only where that shows something new."""
@@ -140,8 +159,8 @@ class _Runner:
                 self._try("twice", number, attrs.evolve(chosen, again=again))
         for again, sites in enumerate(once.shielded, start=1):
             missing = (sites & self.wanted) - self.report.twice
-            if any(self._tries_again[site] < TRIES_MAX for site in missing):
-                self._tries_again.update(missing)
+            if missing and self._tries_again[sites] < TRIES_MAX:
+                self._tries_again[sites] += 1
                 self._try("twice", number, attrs.evolve(chosen, again=again, expires=True))
 
     def go_through_the_rest(self) -> None:

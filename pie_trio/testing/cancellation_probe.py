@@ -16,7 +16,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from pie_trio.testing.await_sites import Site, own_site, sites_of
+from pie_trio.testing.await_sites import Site, frames_of, own_site, sites_of
 
 STEPS_MAX: Final = 200_000  # a program that takes more has come to no end
 IDLE_TURNS_MAX: Final = 1000  # of the event loop, in which nobody ran and no time passed
@@ -135,8 +135,10 @@ class Probe(trio.abc.Instrument):
 
     def _note_told(self, victim: Victim, task: trio.lowlevel.Task) -> None:
         """A task is about to get what it waited for; perhaps that it is cancelled."""
-        if self._run.was_cancelled and _is_told(task) and victim.owns(task):
-            (self._run.twice if task in self._told else self._run.once).update(sites_of(task))
+        run = self._run
+        if run.was_cancelled and _is_told(task) and victim.owns(task):
+            again = task in self._told or run.second_site is not None
+            (run.twice if again else run.once).update(sites_of(task))
             self._told.add(task)
 
     def _note_step(self, victim: Victim, task: trio.lowlevel.Task) -> None:
@@ -192,8 +194,13 @@ def _cancel_all(scopes: list[trio.CancelScope]) -> Callable[[], None]:
 
 def tasks_of(victim: Victim) -> list[trio.lowlevel.Task]:
     """All living tasks that the victim owns."""
+    return [task for task in all_tasks() if victim.owns(task)]
+
+
+def all_tasks() -> Iterator[trio.lowlevel.Task]:
     root = trio.lowlevel.current_root_task()
-    return [] if root is None else [task for task in walk(root) if victim.owns(task)]
+    assert root is not None, "an instrument is called while Trio runs"
+    return walk(root)
 
 
 def walk(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
@@ -242,9 +249,7 @@ def _timed_shields(task: trio.lowlevel.Task) -> Iterator[trio.CancelScope]:
 
 
 def _drop_shields() -> None:
-    root = trio.lowlevel.current_root_task()
-    assert root is not None, "an instrument is called while Trio runs"
-    for task in walk(root):
+    for task in all_tasks():
         status: Any = task._cancel_status
         while status is not None:
             status._scope.shield = False
@@ -252,4 +257,4 @@ def _drop_shields() -> None:
 
 
 def _innermost(task: trio.lowlevel.Task) -> list[str]:
-    return [frame.f_code.co_name for frame, _line in task.iter_await_frames()][-3:]
+    return [frame.f_code.co_name for frame in frames_of(task)][-3:]

@@ -66,6 +66,8 @@ OWN_FAULTS: Final[Mapping[str, tuple[tuple[str, int, float], ...]]] = MappingPro
             ("limits.tokenize_inline_bytes", 0, 16.0),
             ("limits.pages", 0, 120.0),
             ("limits.topic_messages", 0, 1.0),
+            ("worker.slow", 0, 0.1),
+            ("worker.slow", 1, 0.1),
         ),
         "outputs": (
             ("limits.outbox_bytes", 0, 900.0),
@@ -73,6 +75,7 @@ OWN_FAULTS: Final[Mapping[str, tuple[tuple[str, int, float], ...]]] = MappingPro
             ("limits.reply_bytes", 0, 500.0),
             ("limits.stream_bytes", 0, 256.0),
             ("limits.clients_max", 0, 2.0),
+            ("net.deaf", 40, 0.08),
         ),
     }
 )

@@ -7,7 +7,7 @@ which would silently remove the instrument.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import attrs
@@ -15,13 +15,15 @@ import trio
 
 from pie_trio.actors.instance import Instance
 from pie_trio.errors import BadConfig
+from pie_trio.services.worker_link import LocalLink
 from pie_trio.testing.await_sites import Site, sites_of
-from pie_trio.testing.cancellation_probe import Victim, can_be_told, is_below
+from pie_trio.testing.cancellation_probe import Victim, all_tasks, can_be_told, is_below
 from pie_trio.testing.world import World
 
 INSTANCE: Final = "instance "
 CONNECTION: Final = "Connection.run"
-KINDS: Final = ("instance", "connection", "goodbye", "clients", "stop")
+WORKER: Final = "worker pretend"
+KINDS: Final = ("instance", "connection", "goodbye", "clients", "worker", "stop")
 
 
 @attrs.frozen
@@ -29,7 +31,8 @@ class Victims:
     """Where in a world a victim is found: a kind, and which of them, in the order of their birth.
 
     `instance`: it is terminated. `connection`: its time is up. `goodbye`: the server says goodbye
-    to it. `clients`: whoever runs the scenario goes away. `stop`: the engine is stopped.
+    to it. `clients`: whoever runs the scenario goes away. `worker`: it is lost, and its generation
+    ends. `stop`: the engine is stopped.
     """
 
     kind: str
@@ -52,12 +55,16 @@ class Births(trio.abc.Instrument):
 
     instances: int = 0
     connections: list[trio.lowlevel.Task] = attrs.field(factory=list)
+    doors: list[trio.lowlevel.Task | None] = attrs.field(factory=list)  # who let each of them in
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         if task.name.startswith(INSTANCE):
             self.instances += 1
         elif task.name.endswith(CONNECTION):
             self.connections.append(task)
+            self.doors.append(
+                None if task.parent_nursery is None else task.parent_nursery.parent_task
+            )
 
     def victims(self) -> Iterator[Victims]:
         for number in range(self.instances):
@@ -66,6 +73,7 @@ class Births(trio.abc.Instrument):
             yield Victims("connection", number)
             yield Victims("goodbye", number)
         yield Victims("clients")
+        yield Victims("worker")
         yield Victims("stop")
 
 
@@ -111,21 +119,28 @@ class Census(Births):
             if current.name.startswith(INSTANCE):
                 yield Victims("instance", int(current.name.removeprefix(INSTANCE)))
             elif current in self.connections:
-                number = self.connections.index(current)
-                yield from (Victims("connection", number), Victims("goodbye", number))
+                yield Victims("connection", self.connections.index(current))
+            elif current in self.doors:
+                yield Victims("goodbye", self.doors.index(current))
             elif current is self.scenario_task:
                 yield Victims("clients")
+            elif current.name == WORKER:
+                yield Victims("worker")
             current = current.parent_nursery.parent_task if current.parent_nursery else None
 
 
 def victim_in(victims: Victims, world: World, births: Births, scope: trio.CancelScope) -> Victim:
     if victims.kind == "instance":
         return _instance(victims.number, world)
-    if victims.kind in ("connection", "goodbye"):
-        return _connection(victims, births)
+    if victims.kind == "connection":
+        return _connection(victims.number, births)
+    if victims.kind == "goodbye":
+        return _goodbye(victims.number, births)
     if victims.kind == "clients":
         task = trio.lowlevel.current_task()
         return Victim(lambda each: is_below(each, task), scope.cancel, _never)
+    if victims.kind == "worker":
+        return _worker()
     return Victim(lambda _task: True, world.stop, _never)
 
 
@@ -147,23 +162,56 @@ def _instance(number: int, world: World) -> Victim:
     )
 
 
-def _connection(victims: Victims, births: Births) -> Victim:
-    def root() -> trio.lowlevel.Task | None:
-        known = births.connections
-        return known[victims.number] if victims.number < len(known) else None
+def _worker() -> Victim:
+    """The generation that lives when it is lost; later ones are not its business."""
+    links: list[LocalLink] = []
+
+    def lose() -> None:
+        (task,) = (each for each in all_tasks() if each.name == WORKER)
+        frame = task.coro.cr_frame
+        assert frame is not None, "a model lives as long as its engine"
+        links.append(frame.f_locals["link"])
+        links[0].lose("somebody pulled the plug")
+
+    def is_gone() -> bool:
+        return bool(links) and links[0].socket is not None and links[0].socket._is_closed
+
+    return Victim(lambda task: _is_below_name(task, WORKER), lose, is_gone)
+
+
+def _connection(number: int, births: Births) -> Victim:
+    """Its time is up: the scope that bounds its life ends."""
 
     def connection() -> Any:
-        task = root()
-        frame = None if task is None else task.coro.cr_frame
+        frame = births.connections[number].coro.cr_frame
         assert frame is not None, "a connection is cancelled only while it lives"
         return frame.f_locals["self"]
+
+    return _visitor(births.connections, number, lambda: connection()._life.cancel())
+
+
+def _goodbye(number: int, births: Births) -> Victim:
+    """What a server that stops does to one of its clients."""
+
+    def stop() -> None:
+        nursery = births.connections[number].parent_nursery
+        assert nursery is not None, "a connection lives in the nursery of who let it in"
+        nursery.cancel_scope.cancel()
+
+    return _visitor(births.doors, number, stop)
+
+
+def _visitor(
+    roots: Sequence[trio.lowlevel.Task | None], number: int, cancel: Callable[[], None]
+) -> Victim:
+    """All that is below one of these tasks, once there are so many."""
+
+    def root() -> trio.lowlevel.Task | None:
+        return roots[number] if number < len(roots) else None
 
     def owns(task: trio.lowlevel.Task) -> bool:
         mine = root()
         return mine is not None and is_below(task, mine)
-
-    def cancel() -> None:
-        connection().stop() if victims.kind == "goodbye" else connection()._life.cancel()
 
     def is_gone() -> bool:
         mine = root()

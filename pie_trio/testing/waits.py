@@ -27,6 +27,7 @@ from pie_trio.wasm.wasi.poll import POLL, Deadline, EventPollable
 from pie_trio.wasm.wasi.streams import STREAMS
 
 PAGE, EMBEDDING = int(ResourceKind.KV_PAGE), int(ResourceKind.EMBEDDING)
+DAWDLING_TURNS = 30
 Deed = Callable[[ScriptHost, Queue, list[int]], Awaitable[Any]]
 
 
@@ -208,6 +209,16 @@ async def shout(guest: ScriptHost) -> str:
     return "shouted"
 
 
+async def dawdle(guest: ScriptHost) -> str:
+    """Is awake for many turns after each pass, and makes the next batch wait for it."""
+    pages = await guest.allocate(1)
+    for place in range(guest.number(0, 3)):
+        await guest.token(pages, [50 + place], place + 1)
+        for _ in range(DAWDLING_TURNS):
+            await trio.lowlevel.checkpoint()
+    return "at last"
+
+
 async def begin_late(guest: ScriptHost) -> str:
     """Waits a while for a message of its client, and holds pages meanwhile."""
     pages = await guest.queue.allocate(KV, 1)
@@ -232,5 +243,6 @@ WAITS: Mapping[str, Script] = MappingProxyType(
         "rows": rows,
         "shout": shout,
         "late": begin_late,
+        "dawdle": dawdle,
     }
 )

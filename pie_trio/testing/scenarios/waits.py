@@ -70,6 +70,8 @@ async def host_calls(world: World) -> None:
         partial(world.run, "sim-shout"),
         partial(world.run, "sim-late", 300),
         partial(world.run, "bench-latency", "--count", 400),
+        partial(world.run, "sim-dawdle"),
+        partial(world.run, "sim-decode", 1, 3, 3),
     )
 
 
@@ -78,7 +80,18 @@ async def outputs(world: World) -> None:
     await at_once(
         partial(world.run, "sim-writes", 2),
         partial(_leave_and_return, world),
-        partial(world.run, "sim-decode", 1, 2, 1),
+        partial(_quietly, world, _two_transfers),
+    )
+
+
+async def _two_transfers(_world: World, client: Any) -> None:
+    """Files of two instances want to come over one connection, which is asked for more."""
+    both = await client.launch_many("sim-writes", [{"args": ["2", "600"]}] * 2)
+    one = {"args": ["1", "1", "1"]}
+    await at_once(
+        *(instance.result for instance in both),
+        partial(client.launch, "sim-decode", input=one),
+        partial(client.launch_many, "sim-decode", [one]),
     )
 
 
@@ -111,7 +124,7 @@ async def _quietly(world: World, deed: Callable[[World, Any], Awaitable[None]]) 
     try:
         async with world.connect() as client:
             await deed(world, client)
-    except (ServerGone, RequestRefused, RemoteError):
+    except* (ServerGone, RequestRefused, RemoteError):
         world.reached["a request was refused or broke off"] += 1
 
 
