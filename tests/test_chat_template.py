@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pie_trio.services.chat_template import (
+    RENDER_SECONDS_MAX,
     RENDERED_CHARACTERS_MAX,
     SOURCE_CHARACTERS_MAX,
     BadTemplate,
@@ -84,3 +85,17 @@ def test_a_message_is_text_and_never_a_template() -> None:
     assert "{{ raise_exception('x') }}" in ChatTemplate(CHATML).render(
         sly, add_generation_prompt=False
     )
+
+
+class _OfABusyMachine(dict[str, str]):
+    """A message at which this thread has to wait for its turn."""
+
+    def __getitem__(self, key: str) -> str:
+        time.sleep(RENDER_SECONDS_MAX / 2)
+        return super().__getitem__(key)
+
+
+def test_a_rendering_that_waits_for_the_machine_is_not_refused() -> None:
+    template = ChatTemplate("{% for message in messages %}{{ message['role'] }}{% endfor %}")
+    messages = [_OfABusyMachine(role=role, content="") for role in ("a", "b", "c", "d")]
+    assert template.render(messages, add_generation_prompt=False) == "abcd"
