@@ -95,4 +95,5 @@ def test_what_nobody_was_cancelled_at_is_told_with_file_and_line(places: Places)
 
 def test_every_exclusion_has_a_reason_that_names_something(places: Places) -> None:
     assert places.excluded
+    assert not places.unused, "these exclusions match no place any more"
     assert all(len(why) > 10 for _, why in places.excluded)
