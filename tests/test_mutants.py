@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.bars.mutants import bars
 from pie_trio.testing.mutants import MUTANTS, Mutant, PatchDoesNotFit, child
+from pie_trio.testing.mutants.hunt import run_mutants
 from tests.source_tree import ROOT
 
 PROTOTYPES = (
@@ -85,3 +87,27 @@ def test_a_patch_is_in_force_in_its_own_process_only() -> None:
     from pie_trio.errors import GuestFault
 
     assert "broke a rule" in (GuestFault.__doc__ or "")
+
+
+def test_bars_count_who_was_found_late_or_never() -> None:
+    found = {"file": "pie_trio/outlet.py", "plain": [], "found_by": "seeds", "seeds": 3}
+    spoilt = {**found, "name": "b", "plain": ["a rule"]}
+    late = {**found, "name": "c", "found_by": "cancellation", "seeds": 100}
+    never = {**found, "name": "d", "found_by": "", "seeds": 100}
+    raw = {"is_whole": False, "seeds_max": 100, "mutants": [{**found, "name": "a"}, spoilt]}
+    assert [bar["holds"] for bar in bars(raw)] == [True, True, False]
+    raw["mutants"] = [late, never, {**found, "name": "a"}]
+    assert [(bar["value"], bar["holds"]) for bar in bars(raw)] == [
+        (2, False),
+        (101, False),
+        (0, True),
+    ]
+
+
+@pytest.mark.slow
+def test_a_hunt_finds_a_mutant_that_survives_the_plain_scenarios() -> None:
+    report = run_mutants(["named_twice"], seeds_max=20, seconds_each=60.0, processes=1)
+    [finding] = report.findings
+    assert finding.survives, finding.plain
+    assert finding.found_by == "seeds", finding
+    assert report.holds

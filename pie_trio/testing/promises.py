@@ -145,6 +145,9 @@ class Promises:
                 life.is_told = True
                 if "no heartbeat" in event.reason and not worker._hangs and not worker.process.how:
                     self.break_rule("a worker that beats is declared dead")
+        fired = {fault.point for fault in self.workers.plan.fired}
+        if "it answered" in event.reason and "link.wrong" not in fired:
+            self.break_rule("a worker that answered well is declared lost")
         self._count_death(engine, event)
 
     def _count_death(self, engine: Engine, event: WorkerDied) -> None:

@@ -7,9 +7,9 @@ from typing import Final
 from pie_trio.testing.mutants.mutant import Mutant
 
 _LOOP: Final = "pie_trio/actors/model.py"
+_PINS: Final = "pie_trio/services/pass_pins.py"
 _ORDER: Final = "pie_trio/services/pass_order.py"
 _POLICY: Final = "pie_trio/services/batch_policy.py"
-_CHUNKS: Final = "pie_trio/services/pass_chunks.py"
 
 PASSES: Final = (
     Mutant(
@@ -54,14 +54,6 @@ PASSES: Final = (
         source="contract 9.33",
     ),
     Mutant(
-        "answer_after_the_end",
-        _LOOP,
-        before="        if self._lost is not None:\n            return  # it was closed",
-        after="        if self._lost is None and not plan:\n            return  # it was closed",
-        why="an answer that was on its way when the generation ended is settled all the same",
-        source="Triton 7368 (use after completion)",
-    ),
-    Mutant(
         "epoch_queue",
         _LOOP,
         before="        for forward in living:\n",
@@ -79,9 +71,9 @@ PASSES: Final = (
     ),
     Mutant(
         "built_on_sand",
-        _LOOP,
-        before="                if later not in failing and builds_on(forward, waiting.forward)",
-        after="                if later in failing and builds_on(forward, waiting.forward)",
+        _PINS,
+        before="            if later not in found and builds_on(forward, waiting.forward)",
+        after="            if later in found and builds_on(forward, waiting.forward)",
         why="a pass that builds on a failed one is executed on what is not there",
         source="vLLM 39146, 37076 (stale cache reused)",
     ),
@@ -102,14 +94,6 @@ PASSES: Final = (
         source="contract 9.7",
     ),
     Mutant(
-        "tail_of_the_dead",
-        _ORDER,
-        before="        self._page_writers = _without(self._page_writers, owner)\n",
-        after="",
-        why="who reads a page waits for ever for its dead writer, whose pass was dropped",
-        source="vLLM 46283 (waits for a completion that never comes)",
-    ),
-    Mutant(
         "budget_overrun",
         _POLICY,
         before="min(item.rows_left, self._budget, self._shares.rows_for(item))",
@@ -124,22 +108,6 @@ PASSES: Final = (
         after="            self._visible.get(page, 0) <= slots.stop + forward.page_size",
         why="a pass rewrites slots that an earlier pass of the same batch still reads",
         source="own history: passes that may not share a batch; vLLM 45357",
-    ),
-    Mutant(
-        "chunk_seed",
-        _CHUNKS,
-        before="        seed=seed_from_row(forward.seed, chunk.first),",
-        after="        seed=forward.seed,",
-        why="a pass that was cut draws other tokens than one that was not",
-        source="contract 9.35 (seeds by token, indexed by request)",
-    ),
-    Mutant(
-        "chunk_mask",
-        _CHUNKS,
-        before="        mask=None if forward.mask is None else forward.mask[rows],",
-        after="        mask=None if forward.mask is None or chunk.first else forward.mask[rows],",
-        why="masks have no effect on the later parts of a pass that was cut",
-        source="contract 9.34",
     ),
     Mutant(
         "budget_endless",

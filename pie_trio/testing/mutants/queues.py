@@ -21,24 +21,6 @@ QUEUES: Final = (
         source="contract 9.5",
     ),
     Mutant(
-        "half_a_barrier",
-        _QUEUE,
-        before="        for reply in list(self._unsettled):",
-        after="        for reply in list(self._unsettled)[:1]:",
-        why="a barrier waits for the first pass before it, not for all of them",
-        source="contract 9.1",
-    ),
-    Mutant(
-        "refusal_climbs",
-        _QUEUE,
-        before="            command.reply.refuse(error)",
-        after='            if type(error).__name__ == "WorkerLost":\n                raise\n'
-        "            command.reply.refuse(error)",
-        why="a refused command stops the engine instead of its asker",
-        source="contract 9.1 (one bad request, everybody's end)",
-        ground="lives",
-    ),
-    Mutant(
         "failure_forgotten",
         _QUEUE,
         before="                self._has_failed = True",
