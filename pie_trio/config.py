@@ -102,6 +102,8 @@ class Limits:
     gather_share: float = 0.05  # of the last step's duration
     gather_seconds_min: float = 0.05  # a starved machine must not split the cohort
     gather_slices: int = 5  # a guest that computes for so long between passes is not waited for
+    decode_chunk_tokens: int = 8  # a guest is woken for so many tokens of a stream,
+    decode_chunk_seconds: float = 0.05  # or for one after so long
     priority_ageing_seconds: float = 1.0  # so long a wait lifts a pass by one priority
 
     # Worker

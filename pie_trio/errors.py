@@ -13,6 +13,10 @@ class GuestFault(PieError):
     """The guest broke a rule or failed by itself; it ends, and nobody else notices."""
 
 
+class NoSuchExport(GuestFault):
+    """There are no pages under this name."""
+
+
 class BadProgram(PieError):
     """These bytes or this manifest are not a program that we can run."""
 
@@ -35,6 +39,18 @@ class BadJournal(PieError):
 
 class OutOfPages(PieError):
     """No room now, and waiting did not help. Nothing was allocated."""
+
+    def __init__(
+        self, text: str, needed: int = 0, free: int = 0, held_by_you: int = 0, capacity: int = 0
+    ) -> None:
+        super().__init__(text, needed, free, held_by_you, capacity)
+        self.needed = needed
+        self.free = free
+        self.held_by_you = held_by_you
+        self.capacity = capacity
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class WorkerLost(PieError):

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import attrs
 
+from pie_trio.decode import Decode, DecodeDraft
 from pie_trio.mailbox import Reply
 from pie_trio.messages import (
     InstanceId,
@@ -89,9 +90,21 @@ class QueueHandle(Protocol):
     async def import_exported(self, kind: ResourceKind, name: str) -> list[int]: ...
     async def release_exported(self, kind: ResourceKind, name: str) -> None: ...
     async def all_exported(self, kind: ResourceKind) -> list[tuple[str, int]]: ...
+    async def copy_page(self, source: int, target: int, tokens: int) -> None:
+        """The first slots of a KV page, on the device; returns when its turn has come."""
+        ...
+
     async def submit(self, draft: PassDraft) -> Reply[PassResult]:
         """Checks handles, copies shared pages before they are written, hands on. May wait for
         pages and for room; never for the pass itself. Raises `GuestFault`, `OutOfPages`."""
+        ...
+
+    async def start(self, draft: PassDraft, sequence: DecodeDraft) -> Decode:
+        """Like `submit`; then the model goes on by itself, into pages that are reserved."""
+        ...
+
+    def truncate(self, decode: Decode, keep: int) -> None:
+        """After its end: what was written behind so many tokens counts as never written."""
         ...
 
     async def synchronize(self) -> Reply[bool]:

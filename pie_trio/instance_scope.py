@@ -48,14 +48,14 @@ class InstanceScope:
     def parked(self) -> None:
         """The guest waits: for batches that gather, and for those who wait for its pages."""
         for residence in self.residences.values():
-            residence.loop.parked(self.owner)
+            residence.loop.gathering.parked(self.owner.number)
             residence.manager.reconsider()
 
     def woke(self) -> None:
         for residence in self.residences.values():
-            residence.loop.woke(self.owner)
+            residence.loop.gathering.woke(self.owner.number)
 
     def used_slice(self) -> None:
         """The guest computes: batches do not wait for it for long."""
         for residence in self.residences.values():
-            residence.loop.used_slice(self.owner)
+            residence.loop.gathering.used_slice(self.owner.number)

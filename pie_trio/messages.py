@@ -15,6 +15,7 @@ import attrs
 from gpu_worker.wire import OutputRow
 
 if TYPE_CHECKING:  # pure services import this module, and reach Trio by no chain of imports
+    from pie_trio.decode import Decode
     from pie_trio.mailbox import Reply
 
 InstanceId = NewType("InstanceId", str)  # what clients see: a UUID
@@ -89,6 +90,9 @@ class ForwardPass:
     seed: int
     submitted_at: float  # Trio time
     reply: Reply[PassResult]
+    decode: Decode | None = (
+        None  # the sequence of which it is a step; the reply is then filled at its end
+    )
 
 
 @attrs.frozen(eq=False)
@@ -98,7 +102,16 @@ class Ping:
     reply: Reply[str]
 
 
-ModelMessage = ForwardPass | Ping
+@attrs.frozen(eq=False)
+class CopyPage:
+    """To a model: copy this page on the device before all passes that have not left yet."""
+
+    owner: Owner
+    source: PageId
+    target: PageId
+
+
+ModelMessage = ForwardPass | Ping | CopyPage
 
 
 @attrs.frozen

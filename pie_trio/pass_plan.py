@@ -8,12 +8,16 @@ written since its page was granted: what is in there belonged to somebody else.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 import attrs
 
 from pie_trio.actors.resource_manager import Lease
+from pie_trio.config import Limits
+from pie_trio.decode import Decode, DecodeDraft
 from pie_trio.errors import GuestFault
 from pie_trio.messages import PageId, PassDraft, ResourceKind
+from pie_trio.services.pass_chunks import seed_from_row
 from pie_trio.services.slot_marks import SlotMarks, first_read, written_ranges
 
 
@@ -28,19 +32,49 @@ class PassPlan:
     embed_outputs: tuple[tuple[int, int], ...]
     embed_pins: tuple[PageId, ...]
     written_ranges: dict[int, range]  # the slots that it writes, by the index of the page
+    sequence: DecodeDraft | None = None
+    reserve: tuple[PageId, ...] = ()
     sources: list[PageId] = attrs.field(factory=list)
 
     @classmethod
-    def check(cls, draft: PassDraft, lease: Lease, page_size: int) -> PassPlan:
+    def check(
+        cls, draft: PassDraft, lease: Lease, page_size: int, sequence: DecodeDraft | None = None
+    ) -> PassPlan:
         """Raises `GuestFault` for a handle that is not the guest's, before anything changed."""
         pages = list(lease.tenancies[ResourceKind.KV_PAGE].resolve(draft.pages, "KV page"))
         tokens, read = _with_slots(draft.tokens, lease)
         outputs, written = _embed_outputs(draft.embed_outputs, lease)
         ranges = written_ranges(len(pages), page_size, draft.last_page_length, len(tokens))
-        plan = cls(draft, page_size, tokens, pages, outputs, (*read, *written), ranges)
+        plan = cls(draft, page_size, tokens, pages, outputs, (*read, *written), ranges, sequence)
+        if sequence is not None:
+            plan.reserve = lease.tenancies[ResourceKind.KV_PAGE].resolve(
+                sequence.reserve, "KV page"
+            )
+            plan._check_reserved_once()
         plan._check_written_once()
         plan._check_context_written(lease.pools[ResourceKind.KV_PAGE].marks)
         return plan
+
+    def decode(
+        self, seed_of: Callable[[int | None, int, int], int], limits: Limits
+    ) -> Decode | None:
+        """The sequence of which this is the first pass."""
+        if self.sequence is None:
+            return None
+        return Decode(
+            rules=self.sequence.rules,
+            pages=(*self.pages, *self.reserve),
+            seed_of=seed_of,
+            wake=self.sequence.wake,
+            limits=limits,
+            first_slots=(len(self.pages) - 1) * self.page_size + self.draft.last_page_length,
+        )
+
+    def first_seed(self, decode: Decode) -> int:
+        """A chosen seed draws the same in whatever row of a pass the token is."""
+        chosen = decode.rules.seed
+        seed = decode.seed_of(chosen, 0, self.draft.positions[-1])
+        return seed if chosen is None else seed_from_row(seed, 1 - len(self.tokens))
 
     def mark_written(self, lease: Lease) -> None:
         """From now on later passes may count on what this one writes."""
@@ -64,6 +98,10 @@ class PassPlan:
                     " write it first, or mask it"
                 )
 
+    def _check_reserved_once(self) -> None:
+        if len({*self.pages, *self.reserve}) < len({*self.pages}) + len(self.reserve):
+            raise GuestFault("a page to grow into stands twice in this sequence")
+
     def _check_written_once(self) -> None:
         if len(set(self.pages)) == len(self.pages):
             return
@@ -73,6 +111,18 @@ class PassPlan:
                 raise GuestFault(
                     f"KV page {self.draft.pages[index]} stands twice in this pass, which writes it"
                 )
+
+
+def forget_slots(slots: range, pages: Sequence[PageId], page_size: int, lease: Lease) -> None:
+    """Of a sequence over these pages; those that its owner has given back are left alone."""
+    if not slots:
+        return
+    held = lease.tenancies[ResourceKind.KV_PAGE].held
+    count = -(-slots.stop // page_size)
+    last = slots.stop - (count - 1) * page_size
+    for index, part in written_ranges(count, page_size, last, len(slots)).items():
+        if held.get(pages[index]):
+            lease.pools[ResourceKind.KV_PAGE].marks.unset(pages[index], part)
 
 
 def _with_slots(

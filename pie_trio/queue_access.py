@@ -7,16 +7,19 @@ has changed nothing; a cancelled one leaves only what the lease will give back.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import trio
 
 from pie_trio.actors.command_queue import CommandQueue
-from pie_trio.errors import GuestFault, PieError, TooMany, WorkerLost
+from pie_trio.decode import Decode, DecodeDraft
+from pie_trio.errors import GuestFault, NoSuchExport, PieError, TooMany, WorkerLost
 from pie_trio.handles import ModelHandle
 from pie_trio.instance_scope import InstanceScope
 from pie_trio.mailbox import Reply
 from pie_trio.messages import (
+    CopyPage,
     ForwardPass,
     PageHandle,
     PageId,
@@ -26,10 +29,12 @@ from pie_trio.messages import (
     ResourceKind,
     RunCommand,
 )
-from pie_trio.pass_plan import PassPlan
+from pie_trio.pass_plan import PassPlan, forget_slots
 from pie_trio.served_model import Residence, ServedModel
+from pie_trio.services.page_copies import check_copy
 from pie_trio.services.page_pool import PagePool, Tenancy
-from pie_trio.services.pass_chunks import pass_seed
+from pie_trio.services.pass_chunks import pass_seed, step_seed
+from pie_trio.services.pass_pins import writes_elsewhere
 
 
 class ModelAccess(ModelHandle, Protocol):
@@ -51,6 +56,7 @@ class InstanceQueue:
         self._number = number
         self._passes = 0
         self._commands: CommandQueue | None = None
+        self._decode: Decode | None = None  # the last one, until its steps are counted
 
     # --- what takes effect at once
 
@@ -60,9 +66,24 @@ class InstanceQueue:
         return await lease.allocate(kind, count) if handles is None else handles
 
     async def submit(self, draft: PassDraft) -> Reply[PassResult]:
+        return (await self._submit(draft)).reply
+
+    async def start(self, draft: PassDraft, sequence: DecodeDraft) -> Decode:
+        self._decode = (await self._submit(draft, sequence)).decode
+        assert self._decode is not None, "a first pass has its sequence"
+        return self._decode
+
+    def truncate(self, decode: Decode, keep: int) -> None:
+        lease = self._scope.residences[self.model.model.name].lease
+        forget_slots(decode.truncate(keep), decode.pages, self.model.facts.page_size, lease)
+
+    async def _submit(self, draft: PassDraft, sequence: DecodeDraft | None = None) -> ForwardPass:
         residence = await self._residence()
         await self._scope.backlog.wait_for_room(draft)
-        plan = PassPlan.check(draft, residence.lease, self.model.facts.page_size)
+        plan = PassPlan.check(draft, residence.lease, self.model.facts.page_size, sequence)
+        if any(_is_shared(page, residence) for page in plan.reserve):
+            raise GuestFault("a page to grow into is exported or imported, and so read-only")
+        self._count_steps()
         if self._shared(plan, residence):
             # What is copied must not change hands before the pass itself pins it.
             with residence.lease.pools[ResourceKind.KV_PAGE].pinned(tuple(plan.pages)):
@@ -75,8 +96,8 @@ class InstanceQueue:
         self._passes += 1
         commands = await self._command_queue()
         await commands.submit(forward)
-        await residence.loop.stand_back(self._scope.owner)
-        return forward.reply
+        await residence.loop.gathering.stand_back(self._scope.owner.number)
+        return forward
 
     # --- what takes its turn
 
@@ -89,7 +110,7 @@ class InstanceQueue:
         pool, tenancy = await self._pool(kind)
         residence = await self._residence()
         pages = set(tenancy.resolve(handles, pool.what))
-        if residence.loop.writes_elsewhere(self._scope.owner, self._number, kind, pages):
+        if writes_elsewhere(residence.loop.unsettled(self._scope.owner), self._number, kind, pages):
             raise GuestFault(
                 f"export {name!r}: a pass of another queue still writes these pages;"
                 " synchronize that queue first"
@@ -123,6 +144,19 @@ class InstanceQueue:
             pool.release(export)
 
         await (await self._post(find_and_release)).answer()
+
+    async def copy_page(self, source: int, target: int, tokens: int) -> None:
+        pool, tenancy = await self._pool(ResourceKind.KV_PAGE)
+        residence = await self._residence()
+
+        def check_and_copy(_ok: bool) -> None:
+            copied = CopyPage(tenancy.owner, *tenancy.resolve((source, target), pool.what))
+            unsettled = residence.loop.unsettled(tenancy.owner)
+            check_copy(copied, tokens, pool, self._number, unsettled)
+            residence.loop.copy_page(copied)
+            pool.marks.copy_first(copied.source, copied.target, tokens)
+
+        await (await self._post(check_and_copy)).answer()
 
     async def all_exported(self, kind: ResourceKind) -> list[tuple[str, int]]:
         pool, tenancy = await self._pool(kind)
@@ -205,10 +239,18 @@ class InstanceQueue:
         plan.sources = [source for source, _ in copies]
         return tuple(copies)
 
+    def _count_steps(self) -> None:
+        """The steps of the last sequence had numbers, too."""
+        if self._decode is not None:
+            self._passes += self._decode.numbers_used - 1
+            self._decode = None
+
     def _forward_pass(
         self, plan: PassPlan, copies: tuple[tuple[PageId, PageId], ...]
     ) -> ForwardPass:
         draft, owner = plan.draft, self._scope.owner
+        origin = (self._scope.ports.engine_seed, owner.number, self._number, self._passes)
+        decode = plan.decode(partial(step_seed, *origin), self._scope.limits)
         return ForwardPass(
             owner=owner,
             queue=self._number,
@@ -223,18 +265,19 @@ class InstanceQueue:
             outputs=draft.outputs,
             embed_outputs=plan.embed_outputs,
             copies=copies,
-            pins=(*plan.pages, *plan.sources),
+            pins=(*plan.pages, *plan.sources, *plan.reserve),
             embed_pins=plan.embed_pins,
-            seed=pass_seed(self._scope.ports.engine_seed, owner.number, self._number, self._passes),
+            seed=pass_seed(*origin) if decode is None else plan.first_seed(decode),
             submitted_at=trio.current_time(),
             reply=Reply(),
+            decode=decode,
         )
 
     def _no_such_export(self, kind: ResourceKind, name: str) -> PieError:
         lost = self.model.model.lost_exports.get((self._scope.owner.tenant, kind, name))
         if lost is not None:
             return WorkerLost(f"export {name!r} was lost with worker generation {lost}")
-        return GuestFault(f"there is no export named {name!r}")
+        return NoSuchExport(f"there is no export named {name!r}")
 
 
 def _is_shared(page: PageId, residence: Residence) -> bool:

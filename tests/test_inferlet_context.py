@@ -6,6 +6,7 @@ pages, so text that is the same twice was computed from the same tokens in the s
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -276,6 +277,7 @@ async def test_pages_do_not_follow_pending_tokens(tmp_path: Path) -> None:
 
 async def test_a_score_is_the_probability_that_was_told(tmp_path: Path) -> None:
     body = f"""{FILLED}
+import json
 import math
 tokens = await steps(filled(range(60, 100)), 6)
 scored, told = filled(range(60, 100)), []
@@ -336,3 +338,37 @@ return [context.model.tokenizer.decode(context.tokens), first, second]
 async def test_tokens_behind_messages_wait_for_a_flush(tmp_path: Path) -> None:
     body = "context = Context(get_model())\ncontext.fill_user('hello')\ncontext.fill_tokens([1])"
     assert "await flush() first" in await error_of(tmp_path, body)
+
+
+async def test_a_fork_computes_nothing_again(tmp_path: Path) -> None:
+    body = f"""{FILLED}
+trunk = filled(range(60, 103))
+await trunk.flush()
+branches = [trunk.fork() for _ in range(2)]
+held = [branch.sequence.held for branch in branches]
+branches[0].fill_tokens([7])
+return [held, await steps(branches[0], 7), await steps(filled([*range(60, 103), 7]), 7),
+        await steps(trunk, 7), await steps(branches[1], 7)]
+"""
+    held, forked, alone, trunk, twin = await value_of(tmp_path, body)
+    assert held == [42, 42]
+    assert forked == alone
+    assert trunk == twin
+
+
+async def test_a_program_can_catch_that_there_are_no_pages(tmp_path: Path) -> None:
+    body = """
+model = get_model()
+context, spare = Context(model), model.create_queue().allocate_pages(3)
+context.fill_tokens(range(60, 90))
+try:
+    await context.decode_step()
+except OutOfPages as error:
+    seen = [error.needed, error.free, error.held_by_you, error.capacity]
+del spare
+return [seen, await context.decode_step() > 0]
+"""
+    async with open_world(tmp_path / "home", pages=4) as world:
+        end = await world.run(write(tmp_path, body))
+    assert end.error is None, end.error
+    assert json.loads(end.value) == [[2, 1, 3, 4], True]

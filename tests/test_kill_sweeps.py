@@ -156,3 +156,44 @@ async def test_the_worker_may_die_at_any_step_of_an_instance(tmp_path: Path) -> 
                 await trio.testing.wait_all_tasks_blocked()
                 assert not any(pool.books().pinned for pool in old.manager.pools.values())
         assert lost > 10
+
+
+STREAMING = """
+import asyncio
+import inferlet
+
+async def main(args):
+    trunk = inferlet.Context(inferlet.get_model())
+    trunk.fill("sixteen tokens and a few more that fill a page")
+    await trunk.flush()
+    branches = [trunk.fork() for _ in range(2)]
+    texts = await asyncio.gather(*(branch.generate(20).collect() for branch in branches))
+    async for _ in trunk.generate(40):
+        break
+    return [*texts, await trunk.decode_step()]
+"""
+
+
+async def test_a_guest_with_streams_and_copies_leaves_nothing(tmp_path: Path) -> None:
+    """Killed in the wait for a chunk, for its turn behind a stream, for a copy; in between, too."""
+    program = tmp_path / "streaming.py"
+    program.write_text(STREAMING)
+    script = WorkerScript(step_seconds=0.0005)
+    async with open_world(tmp_path / "home", pages=32, script=script) as world:
+        sweep = Sweep(world)
+        whole = await world.run(program)
+        assert whole.error is None, whole.error
+        await trio.testing.wait_all_tasks_blocked()
+        tasks = count_tasks()
+        acted, step, end = True, 0, ""
+        while acted:
+            step += 1 if step < 60 else 5
+            acted, end = await sweep.kill_at(step, program)
+            assert sweep.books is not None
+            assert sweep.books.balanced
+            assert sweep.books.owned == 0
+        assert end.startswith("return")
+        assert step > 60, "the sweep reaches all of the guest's life"
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert not world.books().pinned
+        assert count_tasks() == tasks

@@ -56,11 +56,12 @@ class Request:
     outputs: Sequence[OutputRow]
     embed_outputs: Sequence[tuple[int, int]]
     seed: int
+    prepared: Fragment | None = attrs.field(default=None, eq=False, repr=False)
 
     @cached_property
     def fragment(self) -> Fragment:
         """Its columns as bytes, made when they are first asked for. Raises `WireError`."""
-        return fragment_of(self)
+        return self.prepared or fragment_of(self)
 
 
 @attrs.frozen

@@ -1,8 +1,9 @@
 """One command queue of one instance: commands take effect in the order of the calls.
 
 Passes are handed on at once, so that several of one queue may share a batch; every other command
-waits until all passes before it have settled. The loop runs in its instance's nursery while there
-is something to do, and dies with the instance; a command still in the mailbox then is never
+waits until all passes before it have settled. Behind a sequence that the model decodes by itself
+everything waits until that has ended. The loop runs in its instance's nursery while there is
+something to do, and dies with the instance; a command still in the mailbox then is never
 executed, and its pages go back with the lease.
 """
 
@@ -38,16 +39,17 @@ class CommandQueue:
         self._in_mailbox = 0
         self._unsettled: deque[Reply[PassResult]] = deque()
         self._has_failed = False
+        self._decoding: Reply[PassResult] | None = None  # of the last sequence
 
     async def submit(self, forward: ForwardPass) -> None:
         """Hands a pass on, without a hop when nothing is before it."""
-        if not self._in_mailbox:
+        if not self._in_mailbox and not self._is_decoding:
             try:
                 self._sink.submit_nowait(forward)
             except trio.WouldBlock:
                 pass
             else:
-                self._note(forward.reply)
+                self._note(forward)
                 return
         await self._post(SubmitPass(forward))
 
@@ -67,7 +69,9 @@ class CommandQueue:
             self._ports.hit("command_queue.command")
             match command:
                 case SubmitPass(forward):
-                    self._note(forward.reply)
+                    if self._decoding is not None:
+                        await self._decoding.wait()
+                    self._note(forward)
                     await self._sink.submit(forward)
                 case RunCommand():
                     await self._run_command(command)
@@ -85,9 +89,14 @@ class CommandQueue:
         except PieError as error:
             command.reply.refuse(error)
 
-    def _note(self, reply: Reply[PassResult]) -> None:
+    @property
+    def _is_decoding(self) -> bool:
+        return self._decoding is not None and not self._decoding.is_filled
+
+    def _note(self, forward: ForwardPass) -> None:
         self._forget_settled()
-        self._unsettled.append(reply)
+        self._unsettled.append(forward.reply)
+        self._decoding = forward.reply if forward.decode is not None else None
 
     def _forget_settled(self) -> None:
         while self._unsettled and self._unsettled[0].is_filled:

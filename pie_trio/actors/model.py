@@ -9,24 +9,27 @@ generation is lost, every pass of it is refused, those still in a mailbox includ
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import trio
 
 from gpu_worker import wire
 from pie_trio.config import Batching, BatchTrigger, Limits
+from pie_trio.decode import Decode, refuse
 from pie_trio.errors import PassFailed, PieError, Terminated, TooMany, WorkerLost, retold
 from pie_trio.events import BatchDispatched, BatchSettled
 from pie_trio.gathering import Gathering
 from pie_trio.mailbox import Reply
-from pie_trio.messages import ForwardPass, ModelMessage, Owner, PageId, Ping, ResourceKind
+from pie_trio.messages import CopyPage, ForwardPass, ModelMessage, Owner, Ping, ResourceKind
 from pie_trio.ports import Ports
 from pie_trio.services.batch_counts import BatchCounts
 from pie_trio.services.batch_policy import Chunk, Plan, WaitingPass, next_batch
+from pie_trio.services.page_copies import PageCopies
 from pie_trio.services.page_pool import PagePool
 from pie_trio.services.pass_chunks import Collected, request_for, whole_request
 from pie_trio.services.pass_order import PassOrder
-from pie_trio.services.pass_pins import PassPins, builds_on, written
+from pie_trio.services.pass_pins import PassPins, all_on
 from pie_trio.services.worker_link import WorkerLink
 
 
@@ -62,7 +65,8 @@ class ModelLoop:
         self._in_flight: set[ForwardPass] = set()
         self._collected: dict[ForwardPass, Collected] = {}
         self._order = PassOrder()
-        self._gathering = Gathering(limits)
+        self.gathering = Gathering(limits)  # whom the next batch waits for
+        self._copies = PageCopies(pools[ResourceKind.KV_PAGE])
         self._answered: Counter[int] = Counter()  # passes by owner, of the batch being settled
         self._batches = 0
         self._lost: WorkerLost | None = None
@@ -73,7 +77,7 @@ class ModelLoop:
         """From now on the pass pins its pages; it must be submitted next."""
         if self._lost is not None:
             raise retold(self._lost)
-        self._gathering.submitted(forward.owner.number)
+        self.gathering.submitted(forward.owner.number)
         waiting = self._order.submit(forward)
         waiting.request = whole_request(forward)
         self._tracked.setdefault(forward.owner.number, {})[forward] = waiting
@@ -86,10 +90,6 @@ class ModelLoop:
     async def submit(self, forward: ForwardPass) -> None:
         await self._send.send(forward)
 
-    async def stand_back(self, owner: Owner) -> None:
-        """After a submission: others of its cohort go first, until the next batch has left."""
-        await self._gathering.stand_back(owner.number)
-
     def ping(self, reply: Reply[str]) -> None:
         """An empty batch through the worker and back."""
         try:
@@ -98,14 +98,16 @@ class ModelLoop:
             bound = self._limits.passes_waiting_max
             reply.refuse(TooMany(f"passes_waiting_max: {bound} passes and pings wait already"))
 
-    def writes_elsewhere(
-        self, owner: Owner, queue: int, kind: ResourceKind, pages: set[PageId]
-    ) -> bool:
-        """Whether a pass of another queue of this owner is still to write one of these pages."""
-        return any(
-            forward.queue != queue and not pages.isdisjoint(written(forward, kind))
-            for forward in self._tracked.get(owner.number, ())
-        )
+    def copy_page(self, copy: CopyPage) -> None:
+        """Made with the next batch, before anything of it is computed."""
+        if self._lost is not None:
+            raise retold(self._lost)
+        self._copies.add(copy)
+        with suppress(trio.WouldBlock):  # a full inbox: the next batch comes soon
+            self._send.send_nowait(copy)
+
+    def unsettled(self, owner: Owner) -> Iterable[ForwardPass]:
+        return self._tracked.get(owner.number, ())
 
     def drop_owner(self, owner: Owner) -> None:
         """Synchronous: what this owner has waiting leaves; what is in flight keeps its pins."""
@@ -113,35 +115,24 @@ class ModelLoop:
             if forward not in self._in_flight:
                 self.pins.unpin(forward)
                 self._collected.pop(forward, None)
-            if not forward.reply.is_filled:
-                forward.reply.refuse(Terminated("the instance has ended"))
+            refuse(forward, Terminated("the instance has ended"))
         self._waiting = [w for w in self._waiting if w.forward.owner != owner]
         self._order.drop_owner(owner)
-        self._gathering.gone(owner.number)
-
-    def parked(self, owner: Owner) -> None:
-        """The instance has nothing to do but wait: the next batch need not wait for it."""
-        self._gathering.parked(owner.number)
-
-    def woke(self, owner: Owner) -> None:
-        self._gathering.woke(owner.number)
-
-    def used_slice(self, owner: Owner) -> None:
-        """It goes on computing: after a few slices the next batch waits for it no more."""
-        self._gathering.used_slice(owner.number)
+        self._copies.drop_owner(owner)
+        self.gathering.gone(owner.number)
 
     def close(self, lost: WorkerLost) -> None:
         """The generation is over: every pass of it is refused."""
         self._lost = lost
-        self._gathering.end()
+        self.gathering.end()
         self._drain_inbox()
         tracked, self._tracked = self._tracked, {}
         living = {forward for passes in tracked.values() for forward in passes}
         for forward in living | self._in_flight:  # the dead ones in flight are tracked no more
             self.pins.unpin(forward)
         for forward in living:
-            if not forward.reply.is_filled:
-                forward.reply.refuse(lost)
+            refuse(forward, lost)
+        self._copies.close()
         for ping in self._pings:
             ping.reply.refuse(lost)
         self._waiting.clear()
@@ -153,21 +144,18 @@ class ModelLoop:
     async def run(self, link: WorkerLink) -> None:
         """Until the worker is lost or the scope ends."""
         while self._lost is None:
-            await self._gather()
+            if self._batching.trigger is BatchTrigger.ADAPTIVE:
+                await self.gathering.wait(self.counts.last_seconds)
+            self.gathering.end()
             self._drain_inbox()
             plan = self._next_plan()
-            if not plan.chunks and not self._pings:
+            if not (plan.chunks or self._pings or self._copies):
                 await self._wait_for_more(plan.ask_again_at)
                 continue
             try:
                 await self._execute(link, plan)
             except WorkerLost:
                 return  # the supervisor closes this generation
-
-    async def _gather(self) -> None:
-        if self._batching.trigger is BatchTrigger.ADAPTIVE:
-            await self._gathering.wait(self.counts.last_seconds)
-        self._gathering.end()
 
     def _drain_inbox(self) -> None:
         while True:
@@ -184,6 +172,8 @@ class ModelLoop:
         if isinstance(message, Ping):
             self._pings.append(message)
             return
+        if isinstance(message, CopyPage):
+            return  # it waits among the copies
         waiting = self._tracked.get(message.owner.number, {}).get(message)
         if waiting is not None:  # otherwise its owner died while it was on the way
             self._waiting.append(waiting)
@@ -219,12 +209,7 @@ class ModelLoop:
 
     def _dispatch(self, plan: Plan) -> wire.Batch:
         self._in_flight = {chunk.waiting.forward for chunk in plan.chunks}
-        copies = [
-            pair
-            for chunk in plan.chunks
-            if chunk.first == 0
-            for pair in chunk.waiting.forward.copies
-        ]
+        copies = self._copies.dispatch(plan)
         for chunk in plan.chunks:
             chunk.waiting.rows_done = chunk.end
             if chunk.waiting.has_left:
@@ -241,10 +226,11 @@ class ModelLoop:
     def _settle(self, plan: Plan, result: wire.BatchResult) -> None:
         """Gives the answers out: straight to the askers, no mailbox upwards."""
         self._answered = Counter()
+        self._copies.settle()
         assert len(result.answers) == len(plan.chunks), "a batch has an answer for each request"
         for chunk, answer in zip(plan.chunks, result.answers, strict=True):
             self._settle_chunk(chunk, answer)
-        self._gathering.begin(self._answered)
+        self.gathering.begin(self._answered)
 
     def _settle_chunk(self, chunk: Chunk, answer: wire.Answer) -> None:
         forward = chunk.waiting.forward
@@ -261,25 +247,40 @@ class ModelLoop:
         collected.add(chunk, answer)
         if not chunk.waiting.has_left:
             return
-        del self._collected[forward], tracked[forward]
+        result = self._collected.pop(forward).result(forward)
+        if forward.decode is not None and self._go_on(
+            chunk.waiting, forward.decode, result.tokens[0]
+        ):
+            return
+        del tracked[forward]
         self.pins.unpin(forward)
         self._answered[forward.owner.number] += bool(forward.outputs)  # who asks nothing waits not
-        forward.reply.fill(collected.result(forward))
+        forward.reply.fill(result)
+
+    def _go_on(self, waiting: WaitingPass, decode: Decode, token: int) -> bool:
+        """The next step of a sequence takes the place of this one, its pins included."""
+        self.pins.mark(waiting)
+        forward, now = waiting.forward, trio.current_time()
+        if not decode.take(token, forward.page_size, now):
+            return False
+        step = self._order.follow(*decode.next_step(forward, now))
+        tracked = self._tracked[forward.owner.number]
+        del tracked[forward]
+        tracked[step.forward] = step
+        if step.forward.pins is not forward.pins:
+            self.pins.pin(step.forward)
+            self.pins.unpin(forward)
+        self._waiting.append(step)
+        return True
 
     def _fail(self, first: WaitingPass, error: PassFailed) -> None:
         """With it fail those that build on what it was to write: nothing of that is there."""
         tracked = self._tracked[first.forward.owner.number]
-        failing = [first]
-        for waiting in failing:
+        for waiting in [first, *all_on(first, tracked)]:
             del tracked[waiting.forward]
-            failing += [
-                later
-                for forward, later in tracked.items()
-                if later not in failing and builds_on(forward, waiting.forward)
-            ]
             self._answered[waiting.forward.owner.number] += 1
             self._withdraw(waiting)
-            waiting.forward.reply.refuse(error)
+            refuse(waiting.forward, error)
             if not waiting.forward.outputs:  # nobody will look at it
                 self._on_fault(waiting.forward.owner, error)
             error = PassFailed("forward pass: an earlier pass, on which it builds, has failed")

@@ -234,7 +234,11 @@ class ResourceManager:
             holders.append(f"{exported} exported")
         return OutOfPages(
             f"needed {count} {pool.what}s, {pool.free_count} of {pool.capacity} are free"
-            f" ({', '.join(holders) or 'none held'}): {why}"
+            f" ({', '.join(holders) or 'none held'}): {why}",
+            needed=count,
+            free=pool.free_count,
+            held_by_you=len(lease.tenancies[kind].held),
+            capacity=pool.capacity,
         )
 
 

@@ -26,6 +26,22 @@ def pass_seed(engine_seed: int, instance: int, queue: int, number: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
+def step_seed(
+    engine_seed: int,
+    instance: int,
+    queue: int,
+    first: int,
+    chosen: int | None,
+    step: int,
+    position: int,
+) -> int:
+    """Of one step of a sequence: that of a pass, or what a chosen seed says of the position."""
+    if chosen is None:
+        return pass_seed(engine_seed, instance, queue, first + step)
+    text = f"{chosen}/{position}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
 def seed_from_row(seed: int, row: int) -> int:
     """The seed under which row 0 of a chunk draws what `row` of the whole pass would draw."""
     return (seed + SEED_STEP * row) & (2**64 - 1)

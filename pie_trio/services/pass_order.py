@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import attrs
 
+from gpu_worker import wire
 from pie_trio.messages import ForwardPass, Owner, PageId
 from pie_trio.services.batch_policy import WaitingPass
 
@@ -38,6 +39,12 @@ class PassOrder:
             self._page_writers[page] = waiting
         for _, slot in forward.embed_outputs:
             self._embedding_writers[slot] = waiting
+        return waiting
+
+    def follow(self, step: ForwardPass, request: wire.Request) -> WaitingPass:
+        """A step of a sequence under way: all that it depends on has been executed."""
+        waiting = WaitingPass(step, self._submissions, (), request=request)
+        self._submissions += 1
         return waiting
 
     def leave(self, waiting: WaitingPass) -> None:

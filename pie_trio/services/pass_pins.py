@@ -7,12 +7,12 @@ that a copy is still to be made of is read-only for whoever holds it meanwhile.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 
 import attrs
 
 from pie_trio.messages import ForwardPass, PageId, ResourceKind
-from pie_trio.services.batch_policy import written_slots
+from pie_trio.services.batch_policy import WaitingPass, written_slots
 from pie_trio.services.page_pool import PagePool
 
 
@@ -40,6 +40,12 @@ class PassPins:
         """Whether a copy of this page is still to be made."""
         return page in self._sources
 
+    def mark(self, waiting: WaitingPass) -> None:
+        """What a step of a sequence has written may be read from now on."""
+        marks = self._pools[ResourceKind.KV_PAGE].marks
+        for page, slots in waiting.written.items():
+            marks.set(page, slots)
+
     def unmark(self, forward: ForwardPass) -> None:
         """It failed: what it was to write is not there."""
         for page, slots in written_slots(forward).items():
@@ -49,9 +55,10 @@ class PassPins:
 
 
 def written(forward: ForwardPass, kind: ResourceKind) -> Collection[int]:
-    """The pages or slots of a kind that a pass writes."""
+    """The pages or slots of a kind that a pass writes, or the sequence of which it is a step."""
     if kind is ResourceKind.KV_PAGE:
-        return written_slots(forward)
+        later = forward.decode.pages[len(forward.pages) :] if forward.decode else ()
+        return {*written_slots(forward), *later}
     return {slot for _, slot in forward.embed_outputs}
 
 
@@ -65,3 +72,25 @@ def builds_on(later: ForwardPass, earlier: ForwardPass) -> bool:
         or any(page in pages for page in sources)
         or any(token < 0 and -1 - token in slots for token in later.tokens)
     )
+
+
+def writes_elsewhere(
+    unsettled: Iterable[ForwardPass], queue: int, kind: ResourceKind, pages: set[PageId]
+) -> bool:
+    """Whether a pass of another queue is still to write one of these pages."""
+    return any(
+        forward.queue != queue and not pages.isdisjoint(written(forward, kind))
+        for forward in unsettled
+    )
+
+
+def all_on(first: WaitingPass, tracked: Mapping[ForwardPass, WaitingPass]) -> list[WaitingPass]:
+    """Those that build on it, or on one that does, in the order in which they were submitted."""
+    found = [first]
+    for waiting in found:
+        found += [
+            later
+            for forward, later in tracked.items()
+            if later not in found and builds_on(forward, waiting.forward)
+        ]
+    return found[1:]

@@ -50,6 +50,10 @@ class SlotMarks:
     def copy(self, source: PageId, target: PageId) -> None:
         self._marks[target] = self._marks.get(source, 0)
 
+    def copy_first(self, source: PageId, target: PageId, count: int) -> None:
+        """Of the target, nothing but the first slots is left."""
+        self._marks[target] = self._marks.get(source, 0) & bits_of(range(count))
+
     def gaps(self, pages: Sequence[PageId], page_size: int, end: int) -> list[Interval]:
         """The slots before `end` of a context over these pages that nobody has written."""
         gaps: list[Interval] = []

@@ -20,7 +20,7 @@ from pie_trio.wasm.host.interfaces import host_interfaces
 from tests.source_tree import ROOT
 
 WIT_ROOT = ROOT / "pie_trio" / "wasm" / "wit" / "deps"
-WIT_FOLDERS = ("core", "adapter", "image", "zo", "io", "clocks")
+WIT_FOLDERS = ("core", "adapter", "image", "zo", "io", "clocks", "ext")
 WIRE_MESSAGES = (
     wire.Join,
     wire.Start,
@@ -60,6 +60,8 @@ def _wit() -> Iterator[Item]:
 
 
 def _package_of(folder: str) -> str:
+    if folder == "ext":
+        return "pie:ext"
     return f"wasi:{folder}" if folder in ("io", "clocks") else f"inferlet:{folder}"
 
 

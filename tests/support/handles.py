@@ -15,13 +15,15 @@ import attrs
 
 import pie_trio.services
 from pie_trio.config import Limits
-from pie_trio.errors import GuestFault
+from pie_trio.decode import Decode, DecodeDraft
+from pie_trio.errors import GuestFault, NoSuchExport
 from pie_trio.handles import EngineFacts, ModelFacts, ModelHandle
 from pie_trio.inbox import InstanceInbox
 from pie_trio.mailbox import Reply
 from pie_trio.messages import (
     InstanceId,
     Owner,
+    PageId,
     PassDraft,
     PassResult,
     Priority,
@@ -82,6 +84,7 @@ class MemoryQueue:
     priority: Priority = Priority.NORMAL
     owned: set[tuple[ResourceKind, int]] = attrs.field(factory=set)
     drafts: list[PassDraft] = attrs.field(factory=list)
+    decodes: list[Decode] = attrs.field(factory=list)
     passes: list[Reply[PassResult]] = attrs.field(factory=list)
     barriers: list[Reply[bool]] = attrs.field(factory=list)
     queries: list[tuple[str, Reply[str]]] = attrs.field(factory=list)
@@ -103,6 +106,8 @@ class MemoryQueue:
         self.model.exports[kind, name] = len(handles)
 
     async def import_exported(self, kind: ResourceKind, name: str) -> list[int]:
+        if (kind, name) not in self.model.exports:
+            raise NoSuchExport(f"there is no export named {name!r}")
         return await self.allocate(kind, self.model.exports[kind, name])
 
     async def release_exported(self, kind: ResourceKind, name: str) -> None:
@@ -111,11 +116,34 @@ class MemoryQueue:
     async def all_exported(self, kind: ResourceKind) -> list[tuple[str, int]]:
         return [(name, count) for (of, name), count in self.model.exports.items() if of is kind]
 
+    async def copy_page(self, source: int, target: int, tokens: int) -> None:
+        self._check(ResourceKind.KV_PAGE, (source, target))
+
     async def submit(self, draft: PassDraft) -> Reply[PassResult]:
         self._check(ResourceKind.KV_PAGE, draft.pages)
         self.drafts.append(draft)
         self.passes.append(Reply())
         return self.passes[-1]
+
+    async def start(self, draft: PassDraft, sequence: DecodeDraft) -> Decode:
+        self._check(ResourceKind.KV_PAGE, (*draft.pages, *sequence.reserve))
+        self.drafts.append(draft)
+        pages = tuple(map(PageId, (*draft.pages, *sequence.reserve)))
+        slots = (len(draft.pages) - 1) * FACTS.page_size + draft.last_page_length
+        self.decodes.append(
+            Decode(
+                sequence.rules,
+                pages,
+                lambda _chosen, _step, _position: 0,
+                sequence.wake,
+                Limits(),
+                slots,
+            )
+        )
+        return self.decodes[-1]
+
+    def truncate(self, decode: Decode, keep: int) -> None:
+        decode.truncate(keep)
 
     async def synchronize(self) -> Reply[bool]:
         self.barriers.append(Reply())

@@ -1,9 +1,12 @@
 /* A context: a sequence of tokens and the pages that hold it, on one queue, and the text it writes.
  *
- * The straight use of the interface: one pass reads what was filled in, then one pass a token. Pages
- * are allocated as the text grows and given back by `close_context`. */
+ * The model decodes by itself; the text is taken and shown in chunks. Pages are allocated as the text
+ * grows and given back by `close_context`. */
 #pragma once
 #include "pie.h"
+
+#define RESERVE_PAGES 4  /* that a stream takes in advance */
+#define CHUNK_TOKENS 64
 
 typedef struct { float temperature, top_p; } sampler;
 
@@ -93,37 +96,29 @@ HELPER void grow_pages(context *text, uint32_t tokens) {
   for (uint32_t i = 0; i < fresh.length; i++) text->pages[text->pages_held++] = fresh.data[i];
 }
 
-/* Reads the input into the pages; the token that the model would write next goes to `next`. */
-HELPER bool read_input(context *text, uint32_t *next) {
-  uint32_t mark = arena_mark();
-  const list_uint32 *tokens = &text->input;
-  uint32_t total = text->tokens_held + tokens->length, last = tokens->length - 1;
-  uint32_t *positions = ALLOCATE(uint32_t, tokens->length);
-  for (uint32_t i = 0; i < tokens->length; i++) positions[i] = text->tokens_held + i;
-  grow_pages(text, total);
-
-  forward_forward_pass pass = forward_create_forward_pass(text->queue);
-  uint32_t last_page_length = (total - 1) % text->page_size + 1;
-  forward_kv_cache(pass, text->pages, text->pages_held, last_page_length);
-  forward_input_tokens(pass, tokens->data, tokens->length, positions, tokens->length);
-  if (text->how.top_p < 1)
-    forward_output_tokens_top_p(pass, &last, 1, text->how.temperature, text->how.top_p);
-  else
-    forward_output_tokens(pass, &last, 1, text->how.temperature);
-
-  option_forward_forward_pass_result pending;
-  forward_forward_pass_execute(pass, &pending);
-  option_list_uint32 answer;
-  wait(forward_forward_pass_result_pollable(pending.value));
-  forward_forward_pass_result_get_tokens(pending.value, &answer);
-  forward_forward_pass_result_drop(pending.value);
-  forward_forward_pass_drop(pass);
-
-  bool answered = answer.some && answer.value.length == 1;
-  if (answered) *next = answer.value.data[0];
-  text->tokens_held = total;
-  arena_release(mark);
-  return answered;
+/* Has the model go on by itself from the input, into at most RESERVE_PAGES more pages. */
+HELPER bool open_stream(context *text, uint32_t tokens_max, generate_token_stream *stream) {
+  uint32_t total = text->tokens_held + text->input.length;
+  uint32_t used = (total - 1) / text->page_size + 1;
+  uint32_t most = (used + RESERVE_PAGES) * text->page_size, wanted = total + tokens_max - 1;
+  grow_pages(text, wanted < most ? wanted : most);
+  list_uint32 positions = {ALLOCATE(uint32_t, text->input.length), text->input.length};
+  for (uint32_t i = 0; i < positions.length; i++) positions.data[i] = text->tokens_held + i;
+  generate_start_arguments first = {.queue = text->queue};
+  first.request.tokens = text->input;
+  first.request.positions = positions;
+  first.request.pages = (list_uint32){text->pages, used};
+  first.request.last_page_len = (total - 1) % text->page_size + 1;
+  first.request.reserve = (list_uint32){text->pages + used, text->pages_held - used};
+  first.request.sampler.temperature = text->how.temperature;
+  first.request.sampler.top_p = (option_float){text->how.top_p < 1, text->how.top_p};
+  first.request.stop_tokens = text->stops;
+  first.request.max_tokens = tokens_max;
+  result_generate_token_stream_errors_error started;
+  generate_start(&first, &started);
+  *stream = started.ok;
+  text->tokens_held = total - 1;
+  return !started.is_error;
 }
 
 HELPER bool is_stop(const context *text, uint32_t token) {
@@ -157,16 +152,39 @@ HELPER void show(context *text, bool at_end) {
   arena_release(mark);
 }
 
+/* Takes and shows a chunk; false if there is nothing more to write. */
+HELPER bool take_chunk(context *text, generate_token_stream stream, bool *failed) {
+  uint32_t mark = arena_mark();
+  result_list_uint32_errors_error chunk;
+  wait(generate_token_stream_pollable(stream));
+  generate_token_stream_read(stream, CHUNK_TOKENS, &chunk);
+  *failed = chunk.is_error;
+  bool goes_on = !chunk.is_error;
+  for (uint32_t i = 0; goes_on && i < chunk.ok.length; i++) {
+    goes_on = !is_stop(text, chunk.ok.data[i]);
+    if (!goes_on) break;
+    text->written[text->count++] = chunk.ok.data[i];
+    text->tokens_held++;
+    show(text, false);
+  }
+  arena_release(mark);
+  return goes_on;
+}
+
 /* Writes and shows until a stop token or `tokens_max`; false if a pass has no answer. */
 HELPER bool generate(context *text, uint32_t tokens_max) {
-  static uint32_t next;
-  while (text->count < tokens_max) {
-    if (!read_input(text, &next)) return false;
-    if (is_stop(text, next)) break;
-    text->written[text->count++] = next;
-    show(text, false);
-    text->input = (list_uint32){&next, 1};
+  bool goes_on = true, failed = false;
+  while (goes_on && text->count < tokens_max) {
+    generate_token_stream stream;
+    option_generate_finish_reason end = {0};
+    if (!open_stream(text, tokens_max - text->count, &stream)) return false;
+    while (goes_on && !end.some) {
+      goes_on = take_chunk(text, stream, &failed);
+      generate_token_stream_finished(stream, &end);
+    }
+    generate_token_stream_drop(stream);
+    text->input = (list_uint32){text->written + text->count - 1, 1};
   }
   show(text, true);
-  return true;
+  return !failed;
 }

@@ -474,6 +474,87 @@ IMPORT("inferlet:zo/evolve", "update-adapter")
 void evolve_update_adapter(common_queue queue, uint32_t adapter_ptr, const float *scores, uint32_t scores_length, const int64_t *seeds, uint32_t seeds_length, float max_sigma);
 
 
+/* ---- pie:ext/errors@0.1.0 ---- */
+
+
+/* ---- pie:ext/generate@0.1.0 ---- */
+
+typedef uint8_t generate_finish_reason;
+enum { GENERATE_FINISH_REASON_STOP, GENERATE_FINISH_REASON_LENGTH, GENERATE_FINISH_REASON_PAGES, GENERATE_FINISH_REASON_CANCELLED, GENERATE_FINISH_REASON_FAILED };
+
+typedef int32_t generate_token_stream;
+IMPORT("pie:ext/generate@0.1.0", "[resource-drop]token-stream")
+void generate_token_stream_drop(generate_token_stream self);
+
+/* token-stream.pollable: func() -> pollable */
+IMPORT("pie:ext/generate@0.1.0", "[method]token-stream.pollable")
+poll_pollable generate_token_stream_pollable(generate_token_stream self);
+
+typedef struct { uint32_t needed; uint32_t free; uint32_t held_by_you; uint32_t capacity; } errors_out_of_pages;
+
+typedef struct { uint8_t tag; union { errors_out_of_pages out_of_pages; string worker_lost; string budget_exceeded; string cancelled; string failed; string invalid; }; } errors_error;
+
+typedef struct { bool is_error; union { list_uint32 ok; errors_error error; }; } result_list_uint32_errors_error;
+
+/* token-stream.read: func(max: u32) -> result<list<u32>, error> */
+IMPORT("pie:ext/generate@0.1.0", "[method]token-stream.read")
+void generate_token_stream_read(generate_token_stream self, uint32_t max, result_list_uint32_errors_error *result);
+
+typedef struct { bool some; generate_finish_reason value; } option_generate_finish_reason;
+
+/* token-stream.finished: func() -> option<finish-reason> */
+IMPORT("pie:ext/generate@0.1.0", "[method]token-stream.finished")
+void generate_token_stream_finished(generate_token_stream self, option_generate_finish_reason *result);
+
+/* token-stream.stop: func() -> u32 */
+IMPORT("pie:ext/generate@0.1.0", "[method]token-stream.stop")
+uint32_t generate_token_stream_stop(generate_token_stream self);
+
+typedef struct { bool is_error; union { errors_error error; }; } result_void_errors_error;
+
+/* token-stream.truncate: func(keep: u32) -> result<_, error> */
+IMPORT("pie:ext/generate@0.1.0", "[method]token-stream.truncate")
+void generate_token_stream_truncate(generate_token_stream self, uint32_t keep, result_void_errors_error *result);
+
+typedef struct { list_uint32 *data; uint32_t length; } list_list_uint32;
+
+typedef struct { bool some; list_list_uint32 value; } option_list_list_uint32;
+
+typedef struct { bool some; uint32_t value; } option_uint32;
+
+typedef struct { bool some; float value; } option_float;
+
+typedef struct { bool some; uint64_t value; } option_uint64;
+
+typedef struct { float temperature; option_uint32 top_k; option_float top_p; option_float min_p; option_uint64 seed; } generate_sampler;
+
+typedef struct { list_uint32 tokens; list_uint32 positions; list_uint32 pages; uint32_t last_page_len; list_uint32 reserve; option_list_list_uint32 mask; generate_sampler sampler; list_uint32 stop_tokens; list_list_uint32 stop_sequences; uint32_t max_tokens; } generate_request;
+
+typedef struct { common_queue queue; generate_request request; } generate_start_arguments;
+typedef struct { bool is_error; union { generate_token_stream ok; errors_error error; }; } result_generate_token_stream_errors_error;
+
+/* start: func(queue: borrow<queue>, request: request) -> result<token-stream, error> */
+IMPORT("pie:ext/generate@0.1.0", "start")
+void generate_start(const generate_start_arguments *arguments, result_generate_token_stream_errors_error *result);
+
+
+/* ---- pie:ext/pages@0.1.0 ---- */
+
+/* allocate: func(queue: borrow<queue>, count: u32) -> result<list<pointer>, error> */
+IMPORT("pie:ext/pages@0.1.0", "allocate")
+void pages_allocate(common_queue queue, uint32_t count, result_list_uint32_errors_error *result);
+
+/* copy: func(queue: borrow<queue>, source: pointer, target: pointer, tokens: u32) -> result<_, error> */
+IMPORT("pie:ext/pages@0.1.0", "copy")
+void pages_copy(common_queue queue, uint32_t source, uint32_t target, uint32_t tokens, result_void_errors_error *result);
+
+typedef struct { bool is_error; union { option_list_uint32 ok; errors_error error; }; } result_option_list_uint32_errors_error;
+
+/* import-pages: func(queue: borrow<queue>, name: string) -> result<option<list<pointer>>, error> */
+IMPORT("pie:ext/pages@0.1.0", "import-pages")
+void pages_import_pages(common_queue queue, const char *name, uint32_t name_length, result_option_list_uint32_errors_error *result);
+
+
 /* ---- exports of inferlet:core/run: return a pointer to the result ---- */
 
 typedef struct { bool is_error; union { string error; }; } result_void_string;

@@ -15,9 +15,10 @@ from inferlet import kvs
 from inferlet.arguments import ArgumentParser
 from inferlet.beam import Beam
 from inferlet.brle import Brle, causal_mask
-from inferlet.context import Context, Drafter, Verified
+from inferlet.context import Context
+from inferlet.errors import BudgetExceeded, Cancelled, OutOfPages, PassFailed, Refused, WorkerLost
 from inferlet.forward import Distribution, ForwardPass, PassResult
-from inferlet.generation import Generation
+from inferlet.generation import Drafter, Generation, Verified
 from inferlet.messaging import Subscription, broadcast, receive, send, subscribe
 from inferlet.model import Model, Tokenizer, get_model, get_models
 from inferlet.queue import KvPage, Priority, Queue
@@ -30,6 +31,8 @@ __all__ = [
     "ArgumentParser",
     "Beam",
     "Brle",
+    "BudgetExceeded",
+    "Cancelled",
     "Context",
     "Distribution",
     "Drafter",
@@ -37,15 +40,19 @@ __all__ = [
     "Generation",
     "KvPage",
     "Model",
+    "OutOfPages",
+    "PassFailed",
     "PassResult",
     "Priority",
     "Queue",
+    "Refused",
     "Sampler",
     "StopCondition",
     "Subscription",
     "TextStream",
     "Tokenizer",
     "Verified",
+    "WorkerLost",
     "any_of",
     "broadcast",
     "causal_mask",

@@ -2,9 +2,8 @@
 
 Its tokens are either *held* (computed into pages) or *pending* (read by the next pass). The last
 token always stays pending, because the pass that reads it is the one that says what comes next.
-A page that two contexts share is full and is never written again: `fork` computes the tokens of a
-partial page anew. Dropping a context gives its pages back. Cancelled: a pass that was under way
-counts as not run, so the context can go on from where it was.
+A page that two contexts share is full and is never written again: `fork` copies a partial page.
+Dropping a context gives its pages back. Cancelled: a pass that was under way counts as not run.
 """
 
 from __future__ import annotations
@@ -12,30 +11,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from inferlet import beam, saved
 from inferlet.beam import Beam
 from inferlet.brle import Brle
 from inferlet.chat import Chat
+from inferlet.decoding import Decoder, can_decode
 from inferlet.forward import Distribution, ForwardPass, PassResult
-from inferlet.generation import Generation
+from inferlet.generation import Drafter, Generation, Verified
 from inferlet.model import Model
 from inferlet.sampler import Sampler
 from inferlet.sequence import TokenSequence
 from inferlet.stop import StopCondition, any_of, max_tokens, stop_tokens
 
 GREEDY = Sampler.greedy()
-# Guesses what comes after these tokens; a wrong guess costs a row of a pass and changes nothing.
-Drafter = Callable[[Sequence[int]], Sequence[int]]
-
-
-@dataclass(frozen=True)
-class Verified:
-    """What a pass over guesses gave: the new tokens, and what it said after wrong guesses."""
-
-    tokens: list[int]
-    rest: list[int]
 
 
 class Context:
@@ -49,6 +38,7 @@ class Context:
         self.queue = model.create_queue()
         self.sequence = TokenSequence(model.page_size)
         self.chat = Chat()
+        self._decoder = Decoder(self.queue)
         self._is_running = False
 
     @property
@@ -104,9 +94,14 @@ class Context:
     # Branching
 
     def fork(self) -> Context:
-        """A twin on a queue of its own. Full pages are shared, a partial one is computed anew."""
+        """A twin on a queue of its own. Full pages are shared, a partial one is copied."""
         twin = Context(self.model)
         twin.sequence, twin.chat = self.sequence.twin(), self.chat.copy()
+        partial = self.sequence.held - twin.sequence.held
+        if partial:
+            page = self.sequence.pages[len(twin.sequence.pages)]
+            twin.sequence.pages.append(twin.queue.copy_of(page, partial))
+            twin.sequence.held += partial
         return twin
 
     def append(self, other: Context) -> None:
@@ -115,6 +110,7 @@ class Context:
         The tokens keep the positions, and what they saw, from there. Only whole pages can be
         followed by others.
         """
+        self._decoder.end(self.sequence)
         self.sequence.append(other.sequence)
 
     def truncate(self, length: int) -> None:
@@ -229,18 +225,26 @@ class Context:
 
         `before_step` is called before each pass; there the context may hide and drop.
         """
+        until = any_of(stop or self._own_stop(), max_tokens(tokens_max))
+        by_itself = can_decode(sampler, drafter is None and before_step is None)
 
         async def step() -> list[int]:
+            if by_itself:
+                await self._render_chat()
+                left = tokens_max - len(generation.tokens)
+                return [await self._decoder.next_token(self.sequence, sampler, until, left)]
             if before_step is not None:
                 before_step()
             return (await self.verify(drafter(self.tokens) if drafter else (), sampler)).tokens
 
-        return Generation(
+        generation = Generation(
             step=step,
-            stop=any_of(stop or self._own_stop(), max_tokens(tokens_max)),
+            stop=until,
             detokenize=self.model.tokenizer.decode,
             on_end=self._end_generation,
+            on_close=lambda: self._decoder.end(self.sequence),
         )
+        return generation
 
     async def beam_search(
         self, width: int, tokens_max: int = 256, stop: StopCondition | None = None
@@ -257,17 +261,15 @@ class Context:
         self.chat.write(text)
 
     async def _render_chat(self) -> None:
-        if self.chat.is_complete:
-            return
-        rendered = await self.queue.query(f"render-chat {self.chat.request()}")
-        if rendered.startswith("error: "):
-            raise ValueError(rendered.removeprefix("error: "))
-        self.fill_tokens(self.model.tokenizer.encode(self.chat.take_new(rendered)))
+        if not self.chat.is_complete:
+            text = self.chat.take_new(await self.queue.render_chat(self.chat.request()))
+            self.fill_tokens(self.model.tokenizer.encode(text))
 
     async def _run(self, end: int, ask: Callable[[ForwardPass, int], None]) -> PassResult:
         """One pass over the pending tokens before `end`; `ask` says what to ask of the last."""
         with self._only_one_pass():
             sequence, size = self.sequence, self.model.page_size
+            self._decoder.end(sequence)
             start = sequence.held
             if end <= start:
                 raise RuntimeError("nothing is pending: fill the context first")

@@ -8,9 +8,21 @@ tokens written so far in it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from inferlet.stop import StopCondition
 from inferlet.text import TextStream
+
+# Guesses what comes after these tokens; a wrong guess costs a row of a pass and changes nothing.
+Drafter = Callable[[Sequence[int]], Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a pass over guesses gave: the new tokens, and what it said after wrong guesses."""
+
+    tokens: list[int]
+    rest: list[int]
 
 
 class Generation:
@@ -22,12 +34,14 @@ class Generation:
         stop: StopCondition,
         detokenize: Callable[[Sequence[int]], str],
         on_end: Callable[[int, str], None],
+        on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.tokens: list[int] = []
         self._step = step
         self._stop = stop
         self._stream = TextStream(detokenize)
         self._on_end = on_end
+        self._on_close = on_close
 
     @property
     def text(self) -> str:
@@ -40,6 +54,13 @@ class Generation:
         return self.text
 
     async def __aiter__(self) -> AsyncIterator[str]:
+        try:
+            async for piece in self._pieces():
+                yield piece
+        finally:
+            self._on_close()
+
+    async def _pieces(self) -> AsyncIterator[str]:
         held_back = max(self._stop.hidden_tokens_max - 1, 0)
         fed = 0
         unused: int | None = None

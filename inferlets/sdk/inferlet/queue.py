@@ -9,8 +9,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
+from wit_world.imports import generate, pages
 from wit_world.imports import inferlet_core_common as common
 
+from inferlet.errors import raised
 from inferlet.forward import ForwardPass
 from inferlet.host import settled
 
@@ -65,24 +67,47 @@ class Queue:
         await settled(answer)
         return answer.get() or ""
 
+    async def render_chat(self, request: str) -> str:
+        """Messages, as JSON, in the form of the model's chat template."""
+        rendered = await self.query(f"render-chat {request}")
+        if rendered.startswith("error: "):
+            raise ValueError(rendered.removeprefix("error: "))
+        return rendered
+
     def forward_pass(self) -> ForwardPass:
         """An empty pass on this queue."""
         return ForwardPass(self._raw)
 
     def allocate_pages(self, count: int) -> list[KvPage]:
-        """Fresh pages; waits inside the host while there are none."""
-        handles = common.allocate_resources(self._raw, KV_PAGE, count)
+        """Fresh pages; waits inside the host while there are none. Raises `OutOfPages`."""
+        with raised():
+            handles = pages.allocate(self._raw, count)
         return [KvPage(self._raw, handle) for handle in handles]
 
-    def export_pages(self, pages: Sequence[KvPage], name: str) -> None:
-        """Puts pages under a name for later programs; they are read-only from now on."""
-        for page in pages:
-            page.is_shared = True
-        common.export_resources(self._raw, KV_PAGE, [page.handle for page in pages], name)
+    def copy_of(self, page: KvPage, tokens: int) -> KvPage:
+        """A fresh page with the first slots of this one, copied on the device."""
+        (target,) = self.allocate_pages(1)
+        with raised():
+            pages.copy(self._raw, page.handle, target.handle, tokens)
+        return target
 
-    def import_pages(self, name: str) -> list[KvPage]:
-        """The pages under a name, shared and read-only."""
-        handles = common.import_resources(self._raw, KV_PAGE, name)
+    def decode(self, request: generate.Request) -> generate.TokenStream:
+        """Has the model decode a sequence by itself; what comes later waits until that ends."""
+        with raised():
+            return generate.start(self._raw, request)
+
+    def export_pages(self, exported: Sequence[KvPage], name: str) -> None:
+        """Puts pages under a name for later programs; they are read-only from now on."""
+        for page in exported:
+            page.is_shared = True
+        common.export_resources(self._raw, KV_PAGE, [page.handle for page in exported], name)
+
+    def import_pages(self, name: str) -> list[KvPage] | None:
+        """The pages under a name, shared and read-only; None if there are none."""
+        with raised():
+            handles = pages.import_pages(self._raw, name)
+        if handles is None:
+            return None
         return [KvPage(self._raw, handle, is_shared=True) for handle in handles]
 
     def exports(self) -> dict[str, int]:

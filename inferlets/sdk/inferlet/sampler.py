@@ -23,6 +23,7 @@ class Sampler:
     top_p: float | None = None
     min_p: float | None = None
     choose: Callable[[Distribution], int] | None = None
+    seed: int | None = None  # in `generate`: the same seed, the same tokens, whoever else runs
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:
@@ -34,6 +35,8 @@ class Sampler:
                 raise ValueError(f"{name} {share} is not in 0..1")
         if self.min_p is not None and (self.top_k or self.top_p):
             raise ValueError("min_p stands alone")
+        if self.seed is not None and (self.choose is not None or not 0 <= self.seed < 2**64):
+            raise ValueError("a seed is a number of 64 bits, for a sampler that is built in")
 
     @classmethod
     def greedy(cls) -> Sampler:

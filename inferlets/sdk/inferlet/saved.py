@@ -80,9 +80,10 @@ def _described(context: Context, pages: int) -> dict[str, object]:
 
 def _take_pages(context: Context, name: str, pages: int) -> int:
     """Imports so many pages, if they are there; returns how many tokens they hold."""
-    if not pages or context.queue.exports().get(name) != pages:
+    found = context.queue.import_pages(name) if pages else None
+    if found is None or len(found) != pages:
         return 0
-    context.sequence.pages = context.queue.import_pages(name)
+    context.sequence.pages = found
     context.sequence.held = pages * context.model.page_size
     return context.sequence.held
 

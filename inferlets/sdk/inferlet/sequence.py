@@ -97,6 +97,10 @@ class TokenSequence:
             del self.pages[pages:]
             self.held = min(count, pages * size)
 
+    def trim(self) -> None:
+        """Lets go of the pages that hold nothing."""
+        del self.pages[-(-self.held // self.page_size) :]
+
     def _share(self, count: int) -> list[KvPage]:
         for page in self.pages[:count]:
             page.is_shared = True

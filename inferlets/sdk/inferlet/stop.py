@@ -17,6 +17,8 @@ class StopCondition:
 
     ask: Callable[[Sequence[int]], int | None]
     hidden_tokens_max: int = 0
+    tokens: frozenset[int] = frozenset()  # it stops at each of these,
+    sequences: tuple[tuple[int, ...], ...] = ()  # and at each of these: the engine is told
 
 
 def max_tokens(count: int) -> StopCondition:
@@ -33,13 +35,15 @@ def ends_with(sequence: Sequence[int]) -> StopCondition:
     def ask(tokens: Sequence[int]) -> int | None:
         return len(wanted) if list(tokens[-len(wanted) :]) == wanted else None
 
-    return StopCondition(ask, len(wanted))
+    return StopCondition(ask, len(wanted), sequences=(tuple(wanted),))
 
 
 def stop_tokens(tokens: Iterable[int]) -> StopCondition:
     """Stop at any of these tokens, which is not part of the text."""
     wanted = frozenset(tokens)
-    return StopCondition(lambda written: 1 if written and written[-1] in wanted else None, 1)
+    return StopCondition(
+        lambda written: 1 if written and written[-1] in wanted else None, 1, tokens=wanted
+    )
 
 
 def any_of(*conditions: StopCondition) -> StopCondition:
@@ -50,4 +54,9 @@ def any_of(*conditions: StopCondition) -> StopCondition:
         return next((answer for answer in answers if answer is not None), None)
 
     hidden = (condition.hidden_tokens_max for condition in conditions)
-    return StopCondition(ask, max(hidden, default=0))
+    return StopCondition(
+        ask,
+        max(hidden, default=0),
+        frozenset[int]().union(*(condition.tokens for condition in conditions)),
+        tuple(each for condition in conditions for each in condition.sequences),
+    )

@@ -2,7 +2,7 @@
 
 Input is what `wasm-tools component wit --json` says; output is text, the same for the same WIT.
 On wasm32 a pointer is an i32, so strings and lists appear as typed pointers with lengths. What the
-generator cannot express in C (records or variants as arguments) is an error, never left out.
+generator cannot express in C (records or variants as flat arguments) is an error, never left out.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 
 from pie_trio.services.guest_build.toolchain import tool_command
+from pie_trio.services.guest_build.wit_text import signature_text
 
 PRIMITIVES = {
     "bool": "bool",
@@ -108,10 +109,8 @@ class HeaderWriter:
             self._lines.append(f"enum {{ {members} }};\n")
 
     def _write_function(self, module: str, prefix: str, function: dict[str, Any]) -> None:
-        arguments: list[str] = []
-        for parameter in function["params"]:
-            name = parameter["name"].replace("-", "_")
-            arguments += self._c_arguments(name, parameter["type"])
+        c_name = f"{prefix}_{c_function_name(function['name'])}"
+        arguments = self._in_memory(c_name, function) or self._flat(function)
         returned = "void"
         result = function.get("result")
         if result is not None:
@@ -122,10 +121,38 @@ class HeaderWriter:
                 arguments.append(f"{c_result} *result")
         if len(arguments) > 16:
             raise ValueError(f"{module}#{function['name']} has more than 16 flat arguments")
-        self._lines.append(f"/* {self._signature(function)} */")
+        self._lines.append(f"/* {signature_text(self.resolved, function)} */")
         self._lines.append(f'IMPORT("{module}", "{function["name"]}")')
-        c_name = f"{prefix}_{c_function_name(function['name'])}"
         self._lines.append(f"{returned} {c_name}({', '.join(arguments) or 'void'});\n")
+
+    def _flat(self, function: dict[str, Any]) -> list[str]:
+        arguments: list[str] = []
+        for parameter in function["params"]:
+            name = parameter["name"].replace("-", "_")
+            arguments += self._c_arguments(name, parameter["type"])
+        return arguments
+
+    def _in_memory(self, c_name: str, function: dict[str, Any]) -> list[str]:
+        """More than 16 flat arguments lie in a struct of the caller's, says the canonical ABI."""
+        if sum(self._width(parameter["type"]) for parameter in function["params"]) <= 16:
+            return []
+        fields = " ".join(
+            f"{self._c_type(parameter['type'])} {parameter['name'].replace('-', '_')};"
+            for parameter in function["params"]
+        )
+        self._lines.append(f"typedef struct {{ {fields} }} {c_name}_arguments;")
+        return [f"const {c_name}_arguments *arguments"]
+
+    def _width(self, wit: int | str) -> int:
+        """How many flat values an argument takes."""
+        kind = self._kind(wit)
+        if kind == "string" or (isinstance(kind, dict) and "list" in kind):
+            return 2
+        if isinstance(kind, dict) and "option" in kind:
+            return 1 + self._width(kind["option"])
+        if isinstance(kind, dict) and "record" in kind:
+            return sum(self._width(field["type"]) for field in kind["record"]["fields"])
+        return 1
 
     def _write_export(self, number: int) -> None:
         interface = self.resolved["interfaces"][number]
@@ -136,7 +163,7 @@ class HeaderWriter:
         for name, function in interface["functions"].items():
             c_type = self._c_type(function["result"]) + " *" if "result" in function else "void "
             c_name = name.replace("-", "_")
-            self._lines.append(f"/* {self._signature(function)} */")
+            self._lines.append(f"/* {signature_text(self.resolved, function)} */")
             self._lines.append(f'EXPORT("{module}#{name}") {c_type}{c_name}(void);')
 
     # Types
@@ -167,7 +194,23 @@ class HeaderWriter:
             return self._named(next(iter(kind["handle"].values())))
         if "enum" in kind:
             return self._named(wit)
+        if "record" in kind or "variant" in kind:
+            return self._struct(self._named(wit), kind)
         return self._structural(kind)
+
+    def _struct(self, name: str, kind: dict[str, Any]) -> str:
+        """A record, or a variant: the number of its case before what the case carries."""
+        if name not in self._declared:
+            self._declared.add(name)
+            members = kind["record"]["fields"] if "record" in kind else kind["variant"]["cases"]
+            fields = " ".join(
+                f"{self._c_type(member['type'])} {member['name'].replace('-', '_')};"
+                for member in members
+                if member["type"] is not None
+            )
+            body = fields if "record" in kind else f"uint8_t tag; union {{ {fields} }};"
+            self._lines.append(f"typedef struct {{ {body} }} {name};\n")
+        return name
 
     def _structural(self, kind: dict[str, Any]) -> str:
         ((shape, content),) = kind.items()
@@ -242,35 +285,6 @@ class HeaderWriter:
     def _module(self, interface: dict[str, Any]) -> str:
         package, _, version = self.resolved["packages"][interface["package"]]["name"].partition("@")
         return f"{package}/{interface['name']}" + (f"@{version}" if version else "")
-
-    def _signature(self, function: dict[str, Any]) -> str:
-        parameters = ", ".join(
-            f"{parameter['name']}: {self._wit_text(parameter['type'])}"
-            for parameter in function["params"]
-            if parameter["name"] != "self"
-        )
-        arrow = f" -> {self._wit_text(function['result'])}" if "result" in function else ""
-        name = re.sub(r"^\[(\w+)\]", "", function["name"])
-        return f"{name}: func({parameters}){arrow}"
-
-    def _wit_text(self, wit: int | str | None) -> str:
-        if wit is None:
-            return "_"
-        if isinstance(wit, str):
-            return wit
-        entry = self.resolved["types"][wit]
-        if entry["name"]:
-            return str(entry["name"])
-        ((shape, content),) = entry["kind"].items()
-        if shape == "handle":
-            ((how, resource),) = content.items()
-            text = self._wit_text(resource)
-            return f"borrow<{text}>" if how == "borrow" else text
-        if shape == "tuple":
-            return f"tuple<{', '.join(self._wit_text(item) for item in content['types'])}>"
-        if shape == "result":
-            return f"result<{self._wit_text(content['ok'])}, {self._wit_text(content['err'])}>"
-        return f"{shape}<{self._wit_text(content)}>"
 
 
 def c_function_name(wit_name: str) -> str:

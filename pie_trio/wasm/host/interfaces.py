@@ -11,9 +11,11 @@ from pie_trio.wasm.host.adapter import ADAPTER
 from pie_trio.wasm.host.common import COMMON
 from pie_trio.wasm.host.evolve import EVOLVE
 from pie_trio.wasm.host.forward import FORWARD
+from pie_trio.wasm.host.generate import GENERATE
 from pie_trio.wasm.host.image import IMAGE
 from pie_trio.wasm.host.kvs import KVS
 from pie_trio.wasm.host.message import MESSAGE
+from pie_trio.wasm.host.pages import PAGES
 from pie_trio.wasm.host.runtime import RUNTIME
 from pie_trio.wasm.host.tokenize import TOKENIZE
 from pie_trio.wasm.linker import HostInterfaces
@@ -21,7 +23,7 @@ from pie_trio.wasm.wasi import wasi_interfaces
 
 
 def inferlet_interfaces() -> HostInterfaces:
-    """The tables of the `inferlet:` packages, by interface."""
+    """The tables of the `inferlet:` packages and of our own, by interface."""
     return {
         "inferlet:core/common": COMMON,
         "inferlet:core/runtime": RUNTIME,
@@ -32,6 +34,9 @@ def inferlet_interfaces() -> HostInterfaces:
         "inferlet:adapter/common": ADAPTER,
         "inferlet:image/image": IMAGE,
         "inferlet:zo/evolve": EVOLVE,
+        "pie:ext/errors": {},
+        "pie:ext/generate": GENERATE,
+        "pie:ext/pages": PAGES,
     }
 
 

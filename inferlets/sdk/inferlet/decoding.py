@@ -1,0 +1,112 @@
+"""Decoder: a sequence is continued by the model itself, step after step, without waking us.
+
+Its tokens arrive in chunks and are given out one by one; with each one the sequence is as if it had
+been computed alone. What was decoded ahead is forgotten when the sequence is changed meanwhile.
+Cancelled: the tokens that were given out are all that happened.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from wit_world.imports import generate
+
+from inferlet.errors import raised
+from inferlet.host import settled
+from inferlet.queue import Queue
+from inferlet.sampler import Sampler
+from inferlet.sequence import TokenSequence
+from inferlet.stop import StopCondition
+
+CHUNK_MAX = 64
+RESERVE_PAGES = 4  # that a sequence takes in advance
+
+
+class Decoder:
+    """Of one queue; it decodes one sequence at a time."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._stream: generate.TokenStream | None = None
+        self._ahead: deque[int] = deque()
+        self._state: object = None  # of the sequence, as we left it
+
+    async def next_token(
+        self, sequence: TokenSequence, sampler: Sampler, stop: StopCondition, tokens_max: int
+    ) -> int:
+        """Adds a token to the sequence; there are to be `tokens_max` of them, or until `stop`."""
+        if self._state != _state_of(sequence):
+            self.end(sequence)
+        token = await self._take()
+        while token is None:  # there is no stream, or it has filled its pages
+            self.end(sequence)
+            self._stream = self._start(sequence, sampler, stop, tokens_max)
+            self._state = _state_of(sequence)
+            token = await self._take()
+        sequence.fill([token])
+        sequence.held = len(sequence.tokens) - 1
+        self._state = _state_of(sequence)
+        return token
+
+    def end(self, sequence: TokenSequence) -> None:
+        """The model stops with the step in flight; pages that hold nothing go back."""
+        if self._stream is not None:
+            self._stream.__exit__(None, None, None)
+            self._stream = None
+            self._ahead.clear()
+            sequence.trim()
+
+    async def _take(self) -> int | None:
+        """None when nothing is left to take."""
+        while not self._ahead:
+            if self._stream is None:
+                return None
+            await settled(self._stream)
+            with raised():
+                self._ahead.extend(self._stream.read(CHUNK_MAX))
+            if not self._ahead and self._stream.finished() is not None:
+                return None
+        return self._ahead.popleft()
+
+    def _start(
+        self, sequence: TokenSequence, sampler: Sampler, stop: StopCondition, tokens_max: int
+    ) -> generate.TokenStream:
+        size, start, end = sequence.page_size, sequence.held, len(sequence.tokens)
+        if end <= start:
+            raise RuntimeError("nothing is pending: fill the context first")
+        if tokens_max < 1 or end - 1 in sequence.visibility.own_rows:
+            tokens_max = 1  # those behind it do not see what this one sees
+        used = -(-end // size)
+        wanted = min(-(-(end + tokens_max - 1) // size), used + RESERVE_PAGES)
+        if wanted > len(sequence.pages):
+            sequence.pages += self._queue.allocate_pages(wanted - len(sequence.pages))
+        rows = sequence.visibility.rows(start, end)
+        handles = [page.handle for page in sequence.pages]
+        request = generate.Request(
+            tokens=sequence.tokens[start:end],
+            positions=sequence.positions[start:end],
+            pages=handles[:used],
+            last_page_len=(end - 1) % size + 1,
+            reserve=handles[used:],
+            mask=None if rows is None else [list(row.runs) for row in rows],
+            sampler=generate.Sampler(
+                sampler.temperature, sampler.top_k, sampler.top_p, sampler.min_p, sampler.seed
+            ),
+            stop_tokens=list(stop.tokens),
+            stop_sequences=[list(each) for each in stop.sequences],
+            max_tokens=tokens_max,
+        )
+        return self._queue.decode(request)
+
+
+def can_decode(sampler: Sampler, is_plain: bool) -> bool:
+    """Whether the model can do it by itself; a plain generation has nothing to do at each step."""
+    if sampler.seed is not None and not is_plain:
+        raise ValueError("a seed needs a generation without drafter and before_step")
+    return is_plain and sampler.choose is None
+
+
+def _state_of(sequence: TokenSequence) -> object:
+    """Changes with everything on which tokens decoded ahead depend."""
+    seen = sequence.visibility
+    return len(sequence.tokens), sequence.held, tuple(seen.mask.runs), len(seen.own_rows)

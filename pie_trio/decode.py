@@ -1,0 +1,228 @@
+"""A sequence that its model keeps in the running batch: what it has said, and when it stops.
+
+Pure. The model loop tells it each token and asks for the next pass; its guest reads it in chunks
+and is woken when one is due: after the first token, then after so many tokens or so long, at the
+end at once. It must never be woken for a single token in between.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+import attrs
+
+from gpu_worker import wire
+from gpu_worker.wire.fragments import Fragment
+from pie_trio.config import Limits
+from pie_trio.errors import PieError
+from pie_trio.messages import ForwardPass, PageHandle, PageId
+
+
+class FinishReason(Enum):
+    """As in `pie:ext/generate`."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    PAGES = "pages"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@attrs.frozen
+class DecodeRules:
+    """What ends a sequence, and where its chance comes from."""
+
+    stop_tokens: frozenset[int]
+    stop_sequences: tuple[tuple[int, ...], ...]
+    tokens_max: int
+    seed: int | None = None  # None: each step has that of a pass
+
+
+@attrs.frozen(eq=False)
+class DecodeDraft:
+    """A sequence as the guest described it, but for its first pass."""
+
+    reserve: tuple[PageHandle, ...]  # pages to grow into
+    rules: DecodeRules
+    wake: Callable[[], None]
+
+
+@attrs.define(eq=False)
+class Decode:
+    """One sequence from its first pass to its end."""
+
+    rules: DecodeRules
+    pages: tuple[PageId, ...]  # those of the first pass, then those to grow into
+    seed_of: Callable[[int | None, int, int], int]  # (chosen, step, position)
+    wake: Callable[[], None]
+    limits: Limits
+    first_slots: int  # that are written when the first pass has settled
+    tokens: list[int] = attrs.field(factory=list, init=False)
+    reason: FinishReason | None = attrs.field(default=None, init=False)
+    failure: PieError | None = attrs.field(default=None, init=False)
+    _is_stopping: bool = attrs.field(default=False, init=False)
+    _is_due: bool = attrs.field(default=False, init=False)
+    _steps: int = attrs.field(default=0, init=False)
+    _read: int = attrs.field(default=0, init=False)
+    _woken_at: float = attrs.field(default=0.0, init=False)
+    _fragment: Fragment | None = attrs.field(default=None, init=False)
+
+    # --- what its guest calls
+
+    @property
+    def is_ready(self) -> bool:
+        return self._is_due or self.reason is not None
+
+    @property
+    def numbers_used(self) -> int:
+        """Of passes; one that has not ended has taken all that it may need."""
+        return self.rules.tokens_max if self.reason is None else self._steps
+
+    @property
+    def unread(self) -> int:
+        return len(self.tokens) - self._read
+
+    def read(self, count: int) -> list[int]:
+        """The next tokens; none while there are none."""
+        found = self.tokens[self._read : self._read + count]
+        self._read += len(found)
+        self._is_due = self._is_due and bool(self.unread)
+        return found
+
+    def truncate(self, keep: int) -> range:
+        """Forgets the tokens from there on; the slots of the sequence that held those."""
+        end = self.first_slots + len(self.tokens) - 1
+        del self.tokens[keep:]
+        self._read = min(self._read, keep)
+        return range(self.first_slots + max(keep - 1, 0), end)
+
+    def stop(self) -> int:
+        """It ends with the step in flight; how many tokens there are so far."""
+        self._is_stopping = True
+        return len(self.tokens)
+
+    # --- what the model loop calls
+
+    def take(self, token: int, page_size: int, now: float) -> bool:
+        """Whether it goes on after this token."""
+        self.tokens.append(token)
+        self._steps += 1
+        slots = self.first_slots + len(self.tokens) - 1
+        self.reason = self._reason(token, slots < len(self.pages) * page_size)
+        if self.reason is not None or (not self._is_due and self._makes_a_chunk(now)):
+            self._is_due = True
+            self._woken_at = now
+            self.wake()
+        return self.reason is None
+
+    def _makes_a_chunk(self, now: float) -> bool:
+        return (
+            self._steps == 1
+            or self.unread >= self.limits.decode_chunk_tokens
+            or now - self._woken_at >= self.limits.decode_chunk_seconds
+        )
+
+    def fail(self, error: PieError) -> None:
+        """It ends otherwise than by a token."""
+        if self.reason is None:
+            self.reason, self.failure = FinishReason.FAILED, error
+            self.wake()
+
+    def _reason(self, token: int, has_room: bool) -> FinishReason | None:
+        rules, tokens = self.rules, self.tokens
+        if token in rules.stop_tokens:
+            return FinishReason.STOP
+        if any(tuple(tokens[-len(each) :]) == each for each in rules.stop_sequences):
+            return FinishReason.STOP
+        if len(tokens) >= rules.tokens_max:
+            return FinishReason.LENGTH
+        if not has_room:
+            return FinishReason.PAGES
+        return FinishReason.CANCELLED if self._is_stopping else None
+
+    def next_step(self, before: ForwardPass, now: float) -> tuple[ForwardPass, wire.Request]:
+        """The pass that reads the newest token, and its request."""
+        step = self._next_pass(before, now)
+        return step, self._request(step)
+
+    def _next_pass(self, before: ForwardPass, now: float) -> ForwardPass:
+        pages, last = before.pages, before.last_page_length + 1
+        if last > before.page_size:
+            pages, last = self.pages[: len(pages) + 1], 1
+        position = before.positions[-1] + 1
+        mask = before.mask
+        if mask is not None:
+            mask = (_grown(mask[-1], (len(pages) - 1) * before.page_size + last),)
+        return ForwardPass(
+            owner=before.owner,
+            queue=before.queue,
+            number=before.number + 1,
+            priority=before.priority,
+            tokens=(self.tokens[-1],),
+            positions=(position,),
+            pages=pages,
+            page_size=before.page_size,
+            last_page_length=last,
+            mask=mask,
+            outputs=_first_row(before.outputs),
+            embed_outputs=(),
+            copies=(),
+            pins=self.pages,
+            embed_pins=(),
+            seed=self.seed_of(self.rules.seed, len(self.tokens), position),
+            submitted_at=now,
+            reply=before.reply,
+            decode=self,
+        )
+
+    def _request(self, step: ForwardPass) -> wire.Request:
+        """The request of a step; all but the row and the pages is encoded only once."""
+        old = self._fragment
+        request = wire.Request(
+            tokens=step.tokens,
+            positions=step.positions,
+            pages=step.pages,
+            last_page_length=step.last_page_length,
+            mask=step.mask,
+            outputs=step.outputs,
+            embed_outputs=(),
+            seed=step.seed,
+            prepared=None if old is None or step.mask is not None else _patched(old, step),
+        )
+        self._fragment = request.fragment
+        return request
+
+
+def refuse(forward: ForwardPass, error: PieError) -> None:
+    """A pass, and the sequence of which it is a step."""
+    if not forward.reply.is_filled:
+        forward.reply.refuse(error)
+    if forward.decode is not None:
+        forward.decode.fail(error)
+
+
+def _grown(row: Sequence[int], end: int) -> tuple[int, ...]:
+    """What a token sees that sees what this row did, and itself."""
+    if row[-1] == end - 1:
+        return (*row[:-1], end)
+    return (*row, end - 1, end)
+
+
+def _first_row(outputs: tuple[wire.OutputRow, ...]) -> tuple[wire.OutputRow, ...]:
+    (output,) = outputs
+    return outputs if output.row == 0 else (attrs.evolve(output, row=0),)
+
+
+def _patched(fragment: Fragment, step: ForwardPass) -> Fragment:
+    _tokens, _positions, pages, *rest = fragment.columns
+    if len(step.pages) != fragment.pages:
+        pages += struct.pack("<i", step.pages[-1])
+    columns = (
+        struct.pack("<i", step.tokens[0]),
+        struct.pack("<i", step.positions[0]),
+        pages,
+        *rest,
+    )
+    return attrs.evolve(fragment, columns=columns, pages=len(step.pages))
