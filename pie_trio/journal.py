@@ -137,9 +137,7 @@ def _parse(data: bytes) -> Journal:
     if not lines:
         raise BadJournal("its first line is not complete")
     converter = strict_converter(forbid_extra_keys=False)
-    converter.register_structure_hook_func(
-        lambda kind: kind is object, lambda value, _kind: value
-    )
+    converter.register_structure_hook_func(lambda kind: kind is object, lambda value, _kind: value)
     kinds = {event_name(kind): kind for kind in Event.__subclasses__()}
     head = _head(converter, lines[0])
     events = []
