@@ -1,71 +1,27 @@
 """Scripted guests that hold the product to what it promises them, and fall with a bug if it lies.
 
 Each checks for itself what it was told: the order inside a queue, barriers, branches, copies,
-failed passes, slots that nobody wrote. A promise that is broken is an `AssertionError`, which
-climbs as every bug of ours does; errors by name are part of life and end a script as they end a
-guest. A script frees all that it took when it comes to its end.
+failed passes. A promise that is broken is an `AssertionError`, which climbs as every bug of ours
+does; errors by name are part of life and end a script as they end a guest. A script frees all that
+it took when it comes to its end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
-import trio
-
-from pie_trio.errors import GuestFault, OutOfPages, PassFailed, PieError
-from pie_trio.handles import QueueHandle
-from pie_trio.mailbox import Reply
-from pie_trio.messages import PassResult, Priority
-from pie_trio.services.page_pool import Tenancy
+from pie_trio.messages import Priority
+from pie_trio.testing import page_contracts
+from pie_trio.testing.checked_guests import (
+    PROMPT,
+    expected,
+    outcome,
+    queue_of,
+    read_in_vain,
+    tidy,
+)
 from pie_trio.testing.guests import KV, Script, ScriptHost
-from pie_trio.wasm.host.message import MESSAGE
-from pie_trio.wasm.wasi.poll import POLL, Deadline
-
-PROMPT = (41, 47, 53, 44, 60, 71, 42, 58, 49, 66, 45, 50)
-PATIENCE_SECONDS = 60.0
-
-
-def tidy(script: Callable[[ScriptHost], Awaitable[str]]) -> Script:
-    """Whoever gave everything back is charged for nothing."""
-
-    async def checked(guest: ScriptHost) -> str:
-        value = await script(guest)
-        for tenancy in tenancies(guest):
-            assert not tenancy.pages, "a guest is charged for pages that it was never given"
-        return value
-
-    return checked
-
-
-def tenancies(guest: ScriptHost) -> Iterator[Tenancy]:
-    for model in guest.host.models.values():
-        residences: Any = getattr(model, "scope").residences  # noqa: B009
-        for residence in residences.values():
-            yield from residence.lease.tenancies.values()
-
-
-async def outcome(reply: Reply[PassResult]) -> int | None:
-    """The token of a pass; none if it failed."""
-    try:
-        return (await reply.answer()).tokens[0]
-    except PassFailed:
-        return None
-
-
-async def expected(guest: ScriptHost, text: Sequence[int]) -> int:
-    """The token behind a text, on pages that nobody else ever saw."""
-    pages = await guest.allocate(guest.pages_for(len(text)))
-    token = await guest.token(pages, text, len(text))
-    await guest.free(pages)
-    return token
-
-
-def queue_of(guest: ScriptHost, priority: Priority) -> QueueHandle:
-    queue = guest.new_queue()
-    queue.priority = priority
-    return queue
 
 
 @tidy
@@ -222,139 +178,6 @@ async def failures(guest: ScriptHost) -> str:
     return "failed well"
 
 
-async def read_in_vain(guest: ScriptHost, pages: Sequence[int], total: int) -> None:
-    try:
-        await guest.submit(pages, [74], total)
-    except GuestFault:
-        return
-    raise AssertionError("a slot that nobody wrote was read")
-
-
-@tidy
-async def unwritten(guest: ScriptHost) -> str:
-    """Nobody reads what the last owner of a page left in it."""
-    for _ in range(2):
-        pages = await guest.allocate(3)
-        for page in pages:
-            await read_in_vain(guest, [page], guest.page_tokens)
-        await guest.token(pages, PROMPT[: guest.page_tokens], guest.page_tokens)
-        await guest.free(pages)
-        await (await guest.queue.synchronize()).wait()
-    return "read nothing"
-
-
-@tidy
-async def foreign(guest: ScriptHost) -> str:
-    """Numbers that were never given to this guest are nobody's."""
-    own = await guest.allocate(1)
-    for handle in (*range(4, 12), 2**20):
-        for misuse in (
-            guest.submit([handle], [66], 1),
-            guest.queue.deallocate(KV, [handle]),
-            guest.queue.export(KV, [handle], "forged"),
-        ):
-            try:
-                await misuse
-            except GuestFault:
-                continue
-            raise AssertionError("a foreign page was taken")
-    await guest.free(own)
-    return "took nothing"
-
-
-@tidy
-async def double(guest: ScriptHost) -> str:
-    """A page that is named twice is refused."""
-    own = await guest.allocate(2)
-    try:
-        await guest.queue.deallocate(KV, [own[0], own[0]])
-    except GuestFault:
-        await guest.free(own)
-        return "refused"
-    raise AssertionError("a page was given up twice")
-
-
-async def early(guest: ScriptHost) -> str:
-    """Exports what a pass still writes: hidden until that has settled."""
-    name = f"early {guest.host.owner.number}"
-    pages = await guest.allocate(guest.pages_for(6))
-    for _ in range(4):
-        await guest.submit(pages, PROMPT[:6], 6)
-        await guest.queue.export(KV, pages, name)
-        await guest.queue.release_exported(KV, name)
-        pages = await guest.allocate(guest.pages_for(6))
-    return "exported"
-
-
-@tidy
-async def crowd(guest: ScriptHost) -> str:
-    """Takes as many pages as it is told, one by one, and gives them back after a while."""
-    taken: list[int] = []
-    try:
-        for _ in range(guest.number(0, 6)):
-            taken += await guest.queue.allocate(KV, guest.number(2, 1))
-            await trio.sleep(guest.number(1, 5) / 1000)
-    except OutOfPages:
-        pass
-    await guest.free(taken)
-    await (await guest.queue.synchronize()).wait()
-    return "gave all back"
-
-
-@tidy
-async def deadline(guest: ScriptHost) -> str:
-    """Holds nearly everything for exactly as long as others are willing to wait."""
-    taken: list[int] = []
-    try:
-        while len(taken) < guest.queue.model.facts.pages - 1:
-            taken += await guest.queue.allocate(KV, 1)
-    except OutOfPages:
-        pass
-    await trio.sleep(guest.host.limits.page_wait_seconds)
-    await guest.free(taken)
-    return "held"
-
-
-async def lookup(guest: ScriptHost) -> str:
-    """What was exported before its worker died is lost by name, not unknown."""
-    await guest.allocate(1)
-    for _ in range(20):
-        try:
-            await guest.queue.import_exported(KV, guest.text(0, "landmark"))
-            return "there"
-        except PieError:
-            await trio.sleep(0.05)
-    return "not there"
-
-
-async def landmark(guest: ScriptHost) -> str:
-    """Leaves an export behind, for ever."""
-    pages = await guest.allocate(1)
-    await guest.token(pages, PROMPT[:2], 2)
-    try:
-        await guest.queue.export(KV, pages, guest.text(0, "landmark"))
-    except PieError:
-        await guest.free(pages)
-    return "left"
-
-
-async def first_of(guest: ScriptHost) -> str:
-    """Of an answer that never comes and a clock, the clock is first; of two passes, either."""
-    never = await guest.call(MESSAGE["receive"])
-    pollable = await guest.call(MESSAGE["[method]receive-result.pollable"], never)
-    pages = await guest.allocate(1)
-    reply = await guest.submit(pages, PROMPT[:2], 2)
-    clock = Deadline(trio.current_time() + 0.5)
-    with trio.move_on_after(PATIENCE_SECONDS) as patience:
-        ready = await guest.call(POLL["poll"], [pollable, clock])
-        assert ready == [1], "a clock was not heard"
-        await reply.wait()
-    assert not patience.cancelled_caught, "a guest waits for a time that has long passed"
-    never.close()
-    await guest.free(pages)
-    return "waited"
-
-
 CONTRACTS: Mapping[str, Script] = MappingProxyType(
     {
         "order": order,
@@ -364,14 +187,14 @@ CONTRACTS: Mapping[str, Script] = MappingProxyType(
         "rewrite": rewrite,
         "chunks": chunks,
         "failures": failures,
-        "unwritten": unwritten,
-        "foreign": foreign,
-        "double": double,
-        "early": early,
-        "throng": crowd,
-        "deadline": deadline,
-        "lookup": lookup,
-        "landmark": landmark,
-        "first-of": first_of,
+        "unwritten": page_contracts.unwritten,
+        "foreign": page_contracts.foreign,
+        "double": page_contracts.double,
+        "early": page_contracts.early,
+        "throng": page_contracts.crowd,
+        "deadline": page_contracts.deadline,
+        "lookup": page_contracts.lookup,
+        "landmark": page_contracts.landmark,
+        "first-of": page_contracts.first_of,
     }
 )
