@@ -30,7 +30,6 @@ EXCLUDED: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
         ("services/worker_process.py:", ""): "the real worker; tests/test_worker_process.py",
         ("services/zmq_socket.py:TrioSocket._retry", "cancel_shielded"): "shielded: it was sent",
         ("services/zmq_socket.py:TrioSocket._retry", "checkpoint_if"): "it ends whom it stops",
-        ("queue_access.py:InstanceQueue.submit", "_command_queue"): "a line above it waited",
         ("queue_access.py:InstanceQueue.export", "self._residence"): "a line above it waited",
         ("wasm/recording.py:_recorded", "recording.host"): "`run --record`: the same await, noted",
         ("stream.py:PatientStream.wait_send_all_might_not_block", ""): "nobody asks a stream that",
