@@ -31,6 +31,8 @@ EXCLUDED: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
         ("services/zmq_socket.py:TrioSocket._retry", "cancel_shielded"): "shielded: it was sent",
         ("services/zmq_socket.py:TrioSocket._retry", "checkpoint_if"): "it ends whom it stops",
         ("queue_access.py:InstanceQueue.export", "self._residence"): "a line above it waited",
+        ("queue_access.py:InstanceQueue.copy_page", "self._residence"): "a line above it waited",
+        ("queue_access.py:InstanceQueue._submit", "_command_queue"): "a line above it waited",
         ("wasm/recording.py:_recorded", "recording.host"): "`run --record`: the same await, noted",
         ("stream.py:PatientStream.wait_send_all_might_not_block", ""): "nobody asks a stream that",
         ("wasm/fiber.py:Fiber._attend", "_come_back"): REAL_TIME,

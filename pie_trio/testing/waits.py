@@ -7,7 +7,7 @@ come to their end.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from types import MappingProxyType
 from typing import Any
@@ -15,10 +15,12 @@ from typing import Any
 import trio
 
 from pie_trio.errors import GuestFault, PieError
-from pie_trio.messages import ResourceKind
+from pie_trio.testing.deeds import DEEDS, execute, stream_request
 from pie_trio.testing.guests import KV, Script, ScriptHost
+from pie_trio.wasm.codec import Err
 from pie_trio.wasm.host.common import COMMON
 from pie_trio.wasm.host.forward import FORWARD
+from pie_trio.wasm.host.generate import GENERATE
 from pie_trio.wasm.host.message import MESSAGE
 from pie_trio.wasm.host.resources import Model, Queue
 from pie_trio.wasm.host.tokenize import TOKENIZE
@@ -26,76 +28,7 @@ from pie_trio.wasm.wasi.cli import STDERR, STDOUT
 from pie_trio.wasm.wasi.poll import POLL, Deadline, EventPollable
 from pie_trio.wasm.wasi.streams import STREAMS
 
-PAGE, EMBEDDING = int(ResourceKind.KV_PAGE), int(ResourceKind.EMBEDDING)
 DAWDLING_TURNS = 30
-Deed = Callable[[ScriptHost, Queue, list[int]], Awaitable[Any]]
-
-
-async def _ping(guest: ScriptHost, queue: Queue, _pages: list[int]) -> Any:
-    return await guest.call(COMMON["[method]queue.debug-query"], queue, "ping")
-
-
-async def _synchronize(guest: ScriptHost, queue: Queue, _pages: list[int]) -> Any:
-    return await guest.call(COMMON["[method]queue.synchronize"], queue)
-
-
-async def _allocate(guest: ScriptHost, queue: Queue, _pages: list[int]) -> Any:
-    return await guest.call(COMMON["allocate-resources"], queue, PAGE, 1)
-
-
-async def _deallocate(guest: ScriptHost, queue: Queue, pages: list[int]) -> Any:
-    return await guest.call(COMMON["deallocate-resources"], queue, PAGE, pages)
-
-
-async def _export(guest: ScriptHost, queue: Queue, pages: list[int]) -> Any:
-    name = f"waits of {guest.host.owner.number}"
-    return await guest.call(COMMON["export-resources"], queue, PAGE, pages, name)
-
-
-async def _import(guest: ScriptHost, queue: Queue, _pages: list[int]) -> Any:
-    return await guest.call(COMMON["import-resources"], queue, PAGE, "nobody's")
-
-
-async def _release(guest: ScriptHost, queue: Queue, _pages: list[int]) -> Any:
-    return await guest.call(COMMON["release-exported-resources"], queue, PAGE, "nobody's")
-
-
-async def _all(guest: ScriptHost, queue: Queue, _pages: list[int]) -> Any:
-    return await guest.call(COMMON["get-all-exported-resources"], queue, EMBEDDING)
-
-
-async def _execute(guest: ScriptHost, queue: Queue, pages: list[int]) -> Any:
-    return await execute(guest, queue, pages or [0], 1)
-
-
-DEEDS: Mapping[str, Deed] = MappingProxyType(
-    {
-        "allocate": _allocate,
-        "deallocate": _deallocate,
-        "export": _export,
-        "import": _import,
-        "release": _release,
-        "all": _all,
-        "synchronize": _synchronize,
-        "ping": _ping,
-        "execute": _execute,
-    }
-)
-
-
-async def execute(
-    guest: ScriptHost, queue: Queue, pages: list[int], rows: int, *, masked: bool = False
-) -> Any:
-    """A pass of so many rows at the start of these pages."""
-    builder = await guest.call(FORWARD["create-forward-pass"], queue)
-    places = list(range(rows))
-    last = (rows - 1) % guest.page_tokens + 1
-    await guest.call(FORWARD["kv-cache"], builder, pages, last)
-    await guest.call(FORWARD["input-tokens"], builder, [50 + place % 9 for place in places], places)
-    if masked:
-        await guest.call(FORWARD["attention-mask"], builder, [[place + 1] for place in places])
-    await guest.call(FORWARD["output-tokens"], builder, [rows - 1], 0.0)
-    return await guest.call(FORWARD["[method]forward-pass.execute"], builder)
 
 
 async def first(guest: ScriptHost) -> str:
@@ -116,7 +49,7 @@ async def crowd(guest: ScriptHost) -> str:
     pages = await guest.allocate(6)
     passes = [await execute(guest, queue, pages[:1], 1) for _ in range(2)]
     for page in pages[1:4]:
-        await _deallocate(guest, queue, [page])
+        await DEEDS["deallocate"](guest, queue, [page])
     try:
         await DEEDS[guest.text(0, "allocate")](guest, queue, pages[4:5])
     except GuestFault:
@@ -124,6 +57,27 @@ async def crowd(guest: ScriptHost) -> str:
     for answer in passes:
         await answer.reply.wait()
     return "done"
+
+
+async def streams(guest: ScriptHost) -> str:
+    """The model decodes by itself; a pass behind the stream waits for its end."""
+    queue = Queue(guest.queue, guest.host)
+    guest.host.queues_open += 1
+    pages = await guest.allocate(3)
+    request = stream_request(pages[:1], pages[1:2], guest.number(0, 20))
+    stream = await guest.call(GENERATE["start"], queue, request)
+    if isinstance(stream, Err):
+        return "refused"
+    with closing(stream):
+        behind = await execute(guest, queue, pages[2:], 1)
+        chunk = await guest.call(GENERATE["[method]token-stream.pollable"], stream)
+        while await guest.call(GENERATE["[method]token-stream.finished"], stream) is None:
+            await guest.call(POLL["[method]pollable.block"], chunk)
+            if isinstance(await guest.call(GENERATE["[method]token-stream.read"], stream, 4), Err):
+                return "failed"
+    await behind.reply.wait()
+    await guest.free(pages)
+    return "streamed"
 
 
 async def polls(guest: ScriptHost) -> str:
@@ -187,6 +141,17 @@ async def rows(guest: ScriptHost) -> str:
     pages = await guest.allocate(guest.pages_for(count))
     answer = await execute(guest, queue, pages, count, masked=True)
     await answer.reply.wait()
+    places = list(range(count))
+    masked = {
+        "tokens": [50 + place % 9 for place in places],
+        "positions": places,
+        "last-page-len": (count - 1) % guest.page_tokens + 1,
+        "mask": [[place + 1] for place in places],
+    }
+    request = dict(stream_request(pages, [], 1)) | masked
+    stream = await guest.call(GENERATE["start"], queue, request)
+    if not isinstance(stream, Err):
+        stream.close()
     return str(len(await guest.call(FORWARD["[method]forward-pass-result.get-tokens"], answer)))
 
 
@@ -238,6 +203,7 @@ WAITS: Mapping[str, Script] = MappingProxyType(
         "first": first,
         "crowd": crowd,
         "polls": polls,
+        "streams": streams,
         "writes": writes,
         "texts": texts,
         "rows": rows,

@@ -15,8 +15,8 @@ import trio
 import trio_websocket
 
 from pie_trio.client.errors import RemoteError, RequestRefused, ServerGone
+from pie_trio.testing.deeds import DEEDS
 from pie_trio.testing.scenarios.basic import at_once
-from pie_trio.testing.waits import DEEDS
 from pie_trio.testing.world import World
 
 MANIFEST = """
@@ -65,6 +65,7 @@ async def host_calls(world: World) -> None:
     """Polls, streams, texts, masks, topics, blobs."""
     await at_once(
         partial(world.run, "sim-polls"),
+        partial(world.run, "sim-streams"),
         partial(world.run, "sim-texts"),
         partial(world.run, "sim-rows"),
         partial(world.run, "sim-shout"),
