@@ -15,6 +15,7 @@ from pie_trio.actors.instance import Instance
 from pie_trio.messages import OutputEvent
 from pie_trio.outlet import OutputBuffer
 from tests.kill_sweep import AtNextSteps, AtStep
+from tests.support.by_passes import write_program
 from tests.world import World, open_world, read_all
 
 PROMPT = ("--prompt", "What is the capital of France?", "--max-tokens", "12")
@@ -29,9 +30,9 @@ def instrument(probe: AtStep | AtNextSteps) -> Iterator[None]:
         trio.lowlevel.remove_instrument(probe)
 
 
-async def kill_at(world: World, step: int) -> tuple[bool, OutputEvent]:
-    """Kills a fresh text-completion at its k-th step; whether it lived that long, and its end."""
-    instance = await world.launch("text-completion", *PROMPT)
+async def kill_at(world: World, step: int, program: Path) -> tuple[bool, OutputEvent]:
+    """Kills a fresh instance at its k-th step; whether it lived that long, and its end."""
+    instance = await world.launch(program)
     probe = AtStep(f"instance {instance.owner.number}", step, instance.terminate)
     with instrument(probe):
         reader = instance.outlet.attach()
@@ -52,12 +53,13 @@ async def kill_at(world: World, step: int) -> tuple[bool, OutputEvent]:
 async def test_a_real_guest_killed_at_any_checkpoint_leaves_nothing(tmp_path: Path) -> None:
     """Every k until the instance ends by itself; one engine, so a leak of one run shows later."""
     async with open_world(tmp_path) as world:
-        await world.run("text-completion", *PROMPT)
+        program = write_program(tmp_path)
+        await world.run(program)
         tasks, descriptors = count_tasks(), psutil.Process().num_fds()
         acted, step = True, 0
         while acted:
             step += 1
-            acted, end = await kill_at(world, step)
+            acted, end = await kill_at(world, step, program)
             if acted:
                 assert (end.kind, end.value) in (("error", "Signal"), ("return", end.value))
         assert step > 30, "the sweep reaches all of the guest's life"

@@ -36,12 +36,13 @@ def _functions_of(body: str) -> set[str]:
 
 def _declared() -> dict[str, set[str]]:
     declared = {}
-    for package in ("core", "adapter", "image", "zo"):
+    for package in ("core", "adapter", "image", "zo", "ext"):
         for path in (WIT / package).glob("*.wit"):
             text = re.sub(r"//.*", "", path.read_text())
             for interface, body in INTERFACE.findall(text):
                 if interface != OF_THE_GUEST:
-                    declared[f"inferlet:{package}/{interface}"] = _functions_of(body)
+                    space = "pie" if package == "ext" else "inferlet"
+                    declared[f"{space}:{package}/{interface}"] = _functions_of(body)
     return declared
 
 

@@ -41,6 +41,8 @@ def test_each_rule_is_broken_by_somebody_and_says_so() -> None:
         (root / "pie_trio/actors/sinful.py").write_text(SINFUL_ACTOR, "utf-8")
         (root / "gpu_worker/sinful.py").write_text(SINFUL_WORKER, "utf-8")
         (root / "docs/sinful.md").write_text(f"See {MACHINE_PATH}.\n", "utf-8")
+        with (root / "pie_trio/cli/main.py").open("a") as file:
+            file.write("import pie_trio.testing.simulation\n")
         config = root / "pie_trio/config.py"
         text = config.read_text("utf-8")
         config.write_text(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pie_trio.messages import InstanceEnded
+from pie_trio.testing.inline_worker import WorkerScript
 from tests.support.kit import INFERLETS
 from tests.world import World, open_world, read_all
 
@@ -176,7 +177,10 @@ other.fill("world")
 await asyncio.gather(one.generate(10).collect(), other.generate(10).collect())
 return "null"
 """
-    _, world = await run_body(tmp_path, body)
+    script = WorkerScript(step_seconds=0.01)
+    async with open_world(tmp_path / "home", script=script) as world:
+        end = await world.run(write(tmp_path, body))
+    assert end.error is None
     assert 2 in world.batch_sizes()
 
 

@@ -17,7 +17,7 @@ static result_void_string *complete(common_model model, string system, string pr
   if (text_starts_with(chat, TEXT("error: "))) return fail(chat);
   context text = open_context(model, queue, chat, tokens_max, how);
   if (!text.input.length) return fail(TEXT("the prompt has no tokens"));
-  if (!generate(&text, tokens_max)) return fail(TEXT("the pass has no answer"));
+  if (!generate(&text, tokens_max)) return fail(text.trouble);
   close_context(&text);
   set_return(written_text(&text, 0, text.count));
   return succeed();

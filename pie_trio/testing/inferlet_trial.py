@@ -21,6 +21,7 @@ from pie_trio.errors import BadProgram, GuestFault
 from pie_trio.events import BatchDispatched, Event, HostCalled, InstanceFinished
 from pie_trio.testing.faults import Fault
 from pie_trio.testing.scenarios import Scenario
+from pie_trio.testing.sim_worker import REFUSAL
 from pie_trio.testing.simulation import Outcome, Simulation
 from pie_trio.testing.timeline import PagesCounted
 from pie_trio.testing.workshop import workshop
@@ -34,6 +35,8 @@ CONNECTION_PLACES = 40  # chunks of a connection, from its start, among which it
 VALUE_CHARACTERS = 60  # that are shown of a guest's text
 SHOWN_OF_A_KIND = 3  # cases that were not survived
 SHORT_WAIT_SECONDS = 0.5  # how long a request for pages waits where they are short
+# What a program says that ends with a refusal it was told: an error of the kit, or of the host.
+REFUSALS = (REFUSAL, "OutOfPages: ", "WorkerLost: ", "PassFailed: ", "out of pages")
 
 
 class Fate(Enum):
@@ -247,7 +250,9 @@ def _verdict(case: Case, outcome: Outcome, baseline: Baseline) -> Verdict:
     if end is None:
         return Verdict(case, Fate.ENDED, "it was never started", "no launch")
     if end.outcome != "return":
-        fate = Fate.FAILED if end.outcome == GuestFault.__name__ else Fate.ENDED
+        told_why = any(name in end.reason for name in REFUSALS)
+        by_itself = end.outcome == GuestFault.__name__ and not told_why
+        fate = Fate.FAILED if by_itself else Fate.ENDED
         return Verdict(case, fate, end.reason, end.outcome)
     if not limits_only and not outcome.fired:
         return Verdict(case, Fate.MISSED, "")

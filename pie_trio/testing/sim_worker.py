@@ -29,6 +29,7 @@ SLOW_SECONDS = 40.0  # at most
 LATE_SECONDS = 3.0
 UNREAD_MESSAGES = 64  # of the controller's, which sends one batch at a time
 ECHO_SECONDS = 0.03  # a copy that comes while the next batch is executed
+REFUSAL = "out of memory, says the fault plan"  # how a pass is refused
 
 
 @attrs.define(eq=False)
@@ -151,7 +152,7 @@ class SimWorker:
         self._say(result)
 
     def _spoil(self, result: wire.BatchResult) -> wire.BatchResult:
-        failed = wire.Answer((), (), "out of memory, says the fault plan")
+        failed = wire.Answer((), (), REFUSAL)
         answers = list(result.answers)
         one, whole = self.plan.strikes("worker.pass-fails"), self.plan.strikes("worker.batch-fails")
         if whole:

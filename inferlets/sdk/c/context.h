@@ -22,6 +22,7 @@ typedef struct {
   /* `shown` is where the shown text ends; `before` is a little earlier, because the spaces around a
    * token depend on the token before it. */
   uint32_t count, shown, before;
+  string trouble; /* why it cannot go on */
 } context;
 
 /* A decimal such as 0.7; negative if the text is not one. */
@@ -96,6 +97,11 @@ HELPER void grow_pages(context *text, uint32_t tokens) {
   for (uint32_t i = 0; i < fresh.length; i++) text->pages[text->pages_held++] = fresh.data[i];
 }
 
+/* Why a call was refused, in the host's words. */
+HELPER string error_text(const errors_error *error) {
+  return error->tag ? error->failed : TEXT("out of pages");
+}
+
 /* Has the model go on by itself from the input, into at most RESERVE_PAGES more pages. */
 HELPER bool open_stream(context *text, uint32_t tokens_max, generate_token_stream *stream) {
   uint32_t total = text->tokens_held + text->input.length;
@@ -116,6 +122,7 @@ HELPER bool open_stream(context *text, uint32_t tokens_max, generate_token_strea
   first.request.max_tokens = tokens_max;
   result_generate_token_stream_errors_error started;
   generate_start(&first, &started);
+  if (started.is_error) text->trouble = error_text(&started.error);
   *stream = started.ok;
   text->tokens_held = total - 1;
   return !started.is_error;
@@ -153,13 +160,14 @@ HELPER void show(context *text, bool at_end) {
 }
 
 /* Takes and shows a chunk; false if there is nothing more to write. */
-HELPER bool take_chunk(context *text, generate_token_stream stream, bool *failed) {
+HELPER bool take_chunk(context *text, generate_token_stream stream) {
   uint32_t mark = arena_mark();
   result_list_uint32_errors_error chunk;
   wait(generate_token_stream_pollable(stream));
   generate_token_stream_read(stream, CHUNK_TOKENS, &chunk);
-  *failed = chunk.is_error;
-  bool goes_on = !chunk.is_error;
+  if (chunk.is_error) text->trouble = error_text(&chunk.error);
+  if (chunk.is_error) return false;
+  bool goes_on = true;
   for (uint32_t i = 0; goes_on && i < chunk.ok.length; i++) {
     goes_on = !is_stop(text, chunk.ok.data[i]);
     if (!goes_on) break;
@@ -171,20 +179,20 @@ HELPER bool take_chunk(context *text, generate_token_stream stream, bool *failed
   return goes_on;
 }
 
-/* Writes and shows until a stop token or `tokens_max`; false if a pass has no answer. */
+/* Writes and shows until a stop token or `tokens_max`; false if there is `trouble`. */
 HELPER bool generate(context *text, uint32_t tokens_max) {
-  bool goes_on = true, failed = false;
+  bool goes_on = true;
   while (goes_on && text->count < tokens_max) {
     generate_token_stream stream;
     option_generate_finish_reason end = {0};
     if (!open_stream(text, tokens_max - text->count, &stream)) return false;
     while (goes_on && !end.some) {
-      goes_on = take_chunk(text, stream, &failed);
+      goes_on = take_chunk(text, stream);
       generate_token_stream_finished(stream, &end);
     }
     generate_token_stream_drop(stream);
     text->input = (list_uint32){text->written + text->count - 1, 1};
   }
   show(text, true);
-  return !failed;
+  return !text->trouble.length;
 }
