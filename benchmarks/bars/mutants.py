@@ -1,6 +1,6 @@
 """The bars of a hunt for mutants, computed from its raw findings alone.
 
-    python benchmarks/bars/mutants.py FILE.json
+    python benchmarks/bars/judge.py mutants.py FILE.json
 
 Writes the bars into the file and prints them. It imports nothing of the product, so that a mistake
 there cannot make its own bar hold. Who was not found by a seed counts as one seed more than the
@@ -9,10 +9,7 @@ most.
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
-from pathlib import Path
 from typing import Any
 
 MUTANTS_MIN = 40
@@ -56,18 +53,3 @@ def bars(raw: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _bar(name: str, value: float, goal: str, holds: bool) -> dict[str, Any]:
     return {"name": name, "value": value, "goal": goal, "holds": holds}
-
-
-def main() -> int:
-    path = Path(sys.argv[1])
-    raw = json.loads(path.read_text("utf-8"))
-    raw["bars"] = bars(raw)
-    path.write_text(json.dumps(raw, indent=1) + "\n", "utf-8")
-    for bar in raw["bars"]:
-        verdict = "holds" if bar["holds"] else "FAILS"
-        sys.stdout.write(f"{verdict}  {bar['name']}: {bar['value']:g} (goal {bar['goal']})\n")
-    return 0 if all(bar["holds"] for bar in raw["bars"]) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

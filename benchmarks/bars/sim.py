@@ -1,6 +1,6 @@
 """The bars of the simulation verbs, computed from their raw figures alone.
 
-    python benchmarks/bars/sim.py FILE.json
+    python benchmarks/bars/judge.py sim.py FILE.json
 
 Writes the bars into the file and prints them; fails if one does not hold. It imports nothing of the
 product, so that a mistake there cannot make its own bar hold. What was not measured has no bar.
@@ -8,9 +8,6 @@ product, so that a mistake there cannot make its own bar hold. What was not meas
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
 REAL_SHARE_MIN = 0.25
@@ -81,18 +78,3 @@ def _all(name: str, sites: list[dict[str, Any]], key: str) -> Bar:
     count = sum(bool(site[key]) for site in sites)
     goal = f"== {len(sites)}"
     return {"name": name, "value": count, "goal": goal, "holds": count == len(sites)}
-
-
-def main() -> int:
-    path = Path(sys.argv[1])
-    raw = json.loads(path.read_text("utf-8"))
-    raw["bars"] = bars(raw)
-    path.write_text(json.dumps(raw, indent=1) + "\n", "utf-8")
-    for bar in raw["bars"]:
-        verdict = "holds" if bar["holds"] else "FAILS"
-        sys.stdout.write(f"{verdict}  {bar['name']}: {bar['value']:g} (goal {bar['goal']})\n")
-    return 0 if all(bar["holds"] for bar in raw["bars"]) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

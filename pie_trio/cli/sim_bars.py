@@ -23,13 +23,13 @@ def write_with_bars(path: Path, raw: Mapping[str, object], script: str, output: 
         path.write_text(json.dumps(raw, indent=1) + "\n", "utf-8")
     except OSError as error:
         raise Usage(f"--json: {path} cannot be written: {error}") from error
-    command = [sys.executable, "-I", str(_script(script)), str(path)]
+    command = [sys.executable, "-I", str(_judge()), script, str(path)]
     judged = subprocess.run(command, capture_output=True, text=True, check=False)
     for line in (judged.stdout + judged.stderr).splitlines():
         output.line(line)
     return judged.returncode == 0
 
 
-def _script(name: str) -> Path:
+def _judge() -> Path:
     """Beside the package, in a checkout and where it is installed."""
-    return Path(str(pie_trio.__file__)).parent.parent / "benchmarks" / "bars" / name
+    return Path(str(pie_trio.__file__)).parent.parent / "benchmarks" / "bars" / "judge.py"
