@@ -180,17 +180,8 @@ class Decode:
     def _request(self, step: ForwardPass) -> wire.Request:
         """The request of a step; all but the row and the pages is encoded only once."""
         old = self._fragment
-        request = wire.Request(
-            tokens=step.tokens,
-            positions=step.positions,
-            pages=step.pages,
-            last_page_length=step.last_page_length,
-            mask=step.mask,
-            outputs=step.outputs,
-            embed_outputs=(),
-            seed=step.seed,
-            prepared=None if old is None or step.mask is not None else _patched(old, step),
-        )
+        prepared = None if old is None or step.mask is not None else _patched(old, step)
+        request = step.request(prepared)
         self._fragment = request.fragment
         return request
 

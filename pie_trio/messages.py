@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NewType
 
 import attrs
 
-from gpu_worker.wire import OutputRow
+from gpu_worker.wire import OutputRow, Request
 
 if TYPE_CHECKING:  # pure services import this module, and reach Trio by no chain of imports
+    from gpu_worker.wire.fragments import Fragment
     from pie_trio.decode import Decode
     from pie_trio.mailbox import Reply
 
@@ -90,9 +91,22 @@ class ForwardPass:
     seed: int
     submitted_at: float  # Trio time
     reply: Reply[PassResult]
-    decode: Decode | None = (
-        None  # the sequence of which it is a step; the reply is then filled at its end
-    )
+    # The sequence of which it is a step; the reply is then filled when that ends.
+    decode: Decode | None = None
+
+    def request(self, prepared: Fragment | None = None) -> Request:
+        """All its rows for the worker; what is `prepared` is not encoded again."""
+        return Request(
+            tokens=self.tokens,
+            positions=self.positions,
+            pages=self.pages,
+            last_page_length=self.last_page_length,
+            mask=self.mask,
+            outputs=self.outputs,
+            embed_outputs=self.embed_outputs,
+            seed=self.seed,
+            prepared=prepared,
+        )
 
 
 @attrs.frozen(eq=False)

@@ -84,10 +84,10 @@ class InstanceQueue:
         if any(_is_shared(page, residence) for page in plan.reserve):
             raise GuestFault("a page to grow into is exported or imported, and so read-only")
         self._count_steps()
-        if self._shared(plan, residence):
+        if shared := self._shared(plan, residence):
             # What is copied must not change hands before the pass itself pins it.
             with residence.lease.pools[ResourceKind.KV_PAGE].pinned(tuple(plan.pages)):
-                copies = await self._make_writable(plan, residence)
+                copies = await self._make_writable(plan, shared, residence)
                 forward = self._track(plan, copies, residence)
         else:
             forward = self._track(plan, (), residence)
@@ -220,12 +220,11 @@ class InstanceQueue:
         return forward
 
     async def _make_writable(
-        self, plan: PassPlan, residence: Residence
+        self, plan: PassPlan, indices: Sequence[int], residence: Residence
     ) -> tuple[tuple[PageId, PageId], ...]:
         """Copy on write: pages that somebody else holds, too, are replaced by copies."""
         kind = ResourceKind.KV_PAGE
         pool, tenancy = residence.lease.pools[kind], residence.lease.tenancies[kind]
-        indices = self._shared(plan, residence)
         fresh = await self.allocate(kind, len(indices))
         copies = []
         for index, handle in zip(indices, map(PageHandle, fresh), strict=True):

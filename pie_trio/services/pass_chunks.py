@@ -49,16 +49,7 @@ def seed_from_row(seed: int, row: int) -> int:
 
 def whole_request(forward: ForwardPass) -> wire.Request:
     """All rows of a pass, encoded: done while it waits, so that a batch is only joined."""
-    request = wire.Request(
-        tokens=forward.tokens,
-        positions=forward.positions,
-        pages=forward.pages,
-        last_page_length=forward.last_page_length,
-        mask=forward.mask,
-        outputs=forward.outputs,
-        embed_outputs=forward.embed_outputs,
-        seed=forward.seed,
-    )
+    request = forward.request()
     assert request.fragment.rows == len(forward.tokens), "what was checked can be encoded"
     return request
 
