@@ -20,8 +20,8 @@ SIM_CANCEL_SECONDS ?= 150
 SIM_MUTANTS ?= 3
 # So that every day looks at another part of what there is not time for.
 ROTATION ?= $(shell date +%j)
-SAMPLE := import sys; from pie_trio.testing.mutants import MUTANTS as M; \
-  n, r = map(int, sys.argv[1:]); sys.stdout.write(' '.join(M[(r * n + i) % len(M)].name for i in range(n)))
+SAMPLE := import sys; from pie_trio.testing.mutants.hunt import rotating_sample; \
+  sys.stdout.write(' '.join(m.name for m in rotating_sample(*map(int, sys.argv[1:]))))
 # Progress bars on a terminal, plain lines elsewhere.
 PIP := -m pip $(shell [ -t 2 ] || echo --quiet) --disable-pip-version-check
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.bars.mutants import bars
 from pie_trio.testing.mutants import MUTANTS, Mutant, PatchDoesNotFit, child
-from pie_trio.testing.mutants.hunt import run_mutants
+from pie_trio.testing.mutants.hunt import rotating_sample, run_mutants
 from tests.source_tree import ROOT
 
 PROTOTYPES = (
@@ -111,3 +111,10 @@ def test_a_hunt_finds_a_mutant_that_survives_the_plain_scenarios() -> None:
     assert finding.survives, finding.plain
     assert finding.found_by == "seeds", finding
     assert report.holds
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_samples_in_turn_hunt_every_mutant_once(count: int) -> None:
+    stride = -(-len(MUTANTS) // count)
+    seen = [mutant.name for turn in range(stride) for mutant in rotating_sample(count, turn)]
+    assert sorted(seen) == sorted(mutant.name for mutant in MUTANTS)
