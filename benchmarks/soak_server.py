@@ -33,7 +33,6 @@ SLOW_STEP_SECONDS = 0.05
 LOOK_SECONDS = 0.002
 GONE_SECONDS = 10.0  # what is left then is told, and killed
 GUESTS = 8
-STATES = ("starting", "idle", "in a batch", "compiling")
 COMPILER = b"pie_trio.wasm.compile_child"
 COMPILES_AFTER_SECONDS = 1.0  # of its CPU; the interpreter of Python programs takes many
 STATE, USER_TICKS, BORN = 0, 11, 19  # places in what proc(5) tells of a process after its name

@@ -26,6 +26,8 @@ class Cohort:
 
 
 class Transformers(Engine):
+    works = ("decode", "prefill", "greedy")
+
     def __init__(self, options: argparse.Namespace) -> None:
         torch.set_num_threads(options.threads)
         self._model: Any = transformers.AutoModelForCausalLM.from_pretrained(
@@ -69,9 +71,6 @@ class Transformers(Engine):
         cohort.left -= 1
         chosen = cohort.tokens[:, 0].tolist()
         return [(number, [token]) for number, token in zip(cohort.numbers, chosen, strict=True)]
-
-    def arrivals(self, requests: list[dict[str, Any]]) -> Answer:
-        raise NotImplementedError("transformers has no server of its own here")
 
 
 def main() -> None:

@@ -7,8 +7,9 @@ a code of its own when a bar does not hold, so that a script can tell that from 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -52,17 +53,8 @@ def engine(
     Example: pie-trio bench engine --setup && pie-trio bench engine --json engine.json
     """
     flags = {"--setup": setup, "--quick": quick}
-    arguments = [name for name, is_set in flags.items() if is_set]
-    for each in only or ():
-        arguments += ["--only", each]
-    for name, value in (("--model", model), ("--rounds", rounds), ("--json", json)):
-        arguments += [] if value is None else [name, str(value)]
-    arguments += [] if plot is None else ["--plot", str(plot)]
-    # Loaded by name: the command line must not load what a benchmark needs, such as torch.
-    measurement = importlib.import_module(
-        "benchmarks.accuracy" if accuracy else "benchmarks.engine"
-    )
-    raise typer.Exit(ExitCode(measurement.main(arguments)))
+    values = {"--model": model, "--rounds": rounds, "--json": json, "--plot": plot}
+    _measure("benchmarks.accuracy" if accuracy else "benchmarks.engine", flags, only, values)
 
 
 @app.command("soak")
@@ -82,10 +74,19 @@ def soak(
 
     Example: pie-trio bench soak --quick --json soak.json
     """
-    flags = {"--quick": quick, "--pretend": pretend}
+    _measure("benchmarks.soak", {"--quick": quick, "--pretend": pretend}, only, {"--json": json})
+
+
+def _measure(
+    module: str,
+    flags: Mapping[str, bool],
+    only: Sequence[str] | None,
+    values: Mapping[str, object],
+) -> NoReturn:
+    """Loaded by name: the command line must not load what a benchmark needs, such as torch."""
     arguments = [name for name, is_set in flags.items() if is_set]
     for each in only or ():
         arguments += ["--only", each]
-    arguments += [] if json is None else ["--json", str(json)]
-    measurement = importlib.import_module("benchmarks.soak")
-    raise typer.Exit(ExitCode(measurement.main(arguments)))
+    for name, value in values.items():
+        arguments += [] if value is None else [name, str(value)]
+    raise typer.Exit(ExitCode(importlib.import_module(module).main(arguments)))

@@ -16,19 +16,10 @@ import trio_websocket
 
 from pie_trio.client.errors import RemoteError, RequestRefused, ServerGone
 from pie_trio.testing.deeds import DEEDS
+from pie_trio.testing.raw_client import MANIFEST
 from pie_trio.testing.scenarios.basic import at_once
 from pie_trio.testing.world import World
 
-MANIFEST = """
-[package]
-name = "{name}"
-version = "1.0.0"
-description = "What a client installs"
-
-[runtime]
-language = "python"
-artifact = "main.py"
-"""
 BUSY = """
 import inferlet
 from inferlet import kvs
