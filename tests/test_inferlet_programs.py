@@ -44,8 +44,15 @@ async def test_a_program_does_what_its_folder_says(
         for message in case.get("receives", []):
             await instance.send(message)
         returned = await instance.result()
-    assert_like(case, "says", instance.output)
+    assert_met(case, instance.output, returned)
+
+
+def assert_met(case: dict[str, Any], said: str, returned: str) -> None:
     assert_like(case, "returns", returned)
+    if field := case.get("says_returned"):
+        assert said == json.loads(returned)[field]
+    else:
+        assert_like(case, "says", said)
 
 
 def assert_like(case: dict[str, Any], what: str, actual: str) -> None:
@@ -59,6 +66,14 @@ def assert_like(case: dict[str, Any], what: str, actual: str) -> None:
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_program_has_an_expectation(program: str) -> None:
     assert any(case.values[0] == program for case in CASES), program
+
+
+@pytest.mark.parametrize(("program", "case"), CASES)
+def test_silence_meets_no_expectation(program: str, case: dict[str, Any]) -> None:
+    patterns = [pattern for key, pattern in case.items() if key.endswith("_matches")]
+    assert not any(re.fullmatch(pattern, "") for pattern in patterns)
+    with pytest.raises((AssertionError, json.JSONDecodeError)):
+        assert_met(case, "", "")
 
 
 def test_both_completions_are_expected_to_say_the_same() -> None:

@@ -152,10 +152,12 @@ def probe_interfaces() -> HostInterfaces:
 
 
 def compiled(directory: Path, text: str, slicing: Slicing) -> Path:
-    """Compile WebAssembly text in this process."""
+    """Compile WebAssembly text in this process; an interrupt leaves no half of a file."""
     artifact = directory / f"{abs(hash(text))}-{fingerprint(slicing)}.cwasm"
     if not artifact.exists():
-        compile_to(artifact, bytes(wat2wasm(text)), slicing)
+        half = artifact.with_suffix(".half")
+        compile_to(half, bytes(wat2wasm(text)), slicing)
+        half.replace(artifact)
     return artifact
 
 
