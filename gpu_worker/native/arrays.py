@@ -1,7 +1,8 @@
 """Memory that begins where a cache line does, so that no vector lies across two of them.
 
-Owns nothing: numpy's memory, which asks the system for huge pages where torch's does not. Memory
-that is asked for as noughts is taken from the system when it is first written.
+Owns nothing: numpy's memory, which asks the system for huge pages where torch's does not, but only
+if it is large. So what lives equally long is cut out of one `Store`. Memory that is asked for as
+noughts is taken from the system when it is first written.
 It must never be resized: the alignment would be lost.
 """
 
@@ -13,6 +14,7 @@ import numpy as np
 from gpu_worker.wire.arrays import Array
 
 LINE_BYTES = 64
+STORE_BYTES = 32 << 20  # what a store takes from the system at a time
 
 
 def aligned_empty(shape: tuple[int, ...], kind: Any) -> Array:
@@ -21,6 +23,22 @@ def aligned_empty(shape: tuple[int, ...], kind: Any) -> Array:
 
 def aligned_zeros(shape: tuple[int, ...], kind: Any) -> Array:
     return _cut(np.zeros(_bytes(shape, kind), np.uint8), shape, kind)
+
+
+class Store:
+    """Room for many arrays, in noughts; it lives as long as the last of them."""
+
+    def __init__(self) -> None:
+        self._left = aligned_zeros((0,), np.uint8)
+
+    def zeros(self, shape: tuple[int, ...], kind: Any) -> Array:
+        size = math.prod(shape) * np.dtype(kind).itemsize
+        lines = -(-size // LINE_BYTES) * LINE_BYTES
+        if lines > len(self._left):
+            self._left = aligned_zeros((max(lines, STORE_BYTES),), np.uint8)
+        cut: Array = self._left[:size].view(kind).reshape(shape)
+        self._left = self._left[lines:]
+        return cut
 
 
 def _bytes(shape: tuple[int, ...], kind: Any) -> int:

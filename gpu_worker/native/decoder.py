@@ -13,7 +13,7 @@ import torch
 
 from gpu_worker.kernels import LayerParameters, Parameters, Step
 from gpu_worker.models.config import DecoderConfig
-from gpu_worker.native.arrays import aligned_empty
+from gpu_worker.native.arrays import Store, aligned_empty
 from gpu_worker.native.library import Library
 from gpu_worker.native.linear import PanelLinear, Panels
 from gpu_worker.native.memory import PagedMemory
@@ -30,12 +30,14 @@ class _Layer:
     feed: int
 
     @classmethod
-    def pack(cls, library: Library, stored: LayerParameters, numeric: str) -> "_Layer":
+    def pack(
+        cls, library: Library, store: Store, stored: LayerParameters, numeric: str
+    ) -> "_Layer":
         panels = (
-            Panels(library, stored.query_key_value, numeric=numeric),
-            Panels(library, stored.attended, numeric=numeric),
-            Panels(library, stored.gate_up, is_gate=True, numeric=numeric),
-            Panels(library, stored.down, numeric=numeric),
+            Panels(library, store, stored.query_key_value, numeric=numeric),
+            Panels(library, store, stored.attended, numeric=numeric),
+            Panels(library, store, stored.gate_up, is_gate=True, numeric=numeric),
+            Panels(library, store, stored.down, numeric=numeric),
         )
         norms = (stored.attention_norm.contiguous(), stored.feed_norm.contiguous())
         return cls(norms, panels, stored.down.weight.shape[1])
@@ -58,8 +60,10 @@ class NativeDecoder:
     ) -> None:
         self.memory = PagedMemory(config, pages)
         self._library, self._config = library, config
-        self._layers = [_Layer.pack(library, layer, numeric) for layer in parameters.layers]
-        self._head = PanelLinear(library, parameters.head, numeric=numeric)
+        store = Store()
+        layers = parameters.layers
+        self._layers = [_Layer.pack(library, store, layer, numeric) for layer in layers]
+        self._head = PanelLinear(library, store, parameters.head, numeric=numeric)
         self._norm = parameters.norm.contiguous()
         self._frequencies = parameters.frequencies.contiguous()
         self._embedding = parameters.embedding.to(torch.bfloat16).contiguous()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from gpu_worker.kernels import Parameter
-from gpu_worker.native.arrays import aligned_empty, aligned_zeros
+from gpu_worker.native.arrays import Store
 from gpu_worker.native.library import Library
 from gpu_worker.native.structures import WeightView
 from gpu_worker.wire.arrays import Array
@@ -26,12 +26,14 @@ class Panels:
     def __init__(
         self,
         library: Library,
+        store: Store,
         parameter: Parameter,
         is_gate: bool = False,
         numeric: str = "bf16",
     ) -> None:
         outputs, depth = parameter.weight.shape
-        self._panels = _PACK[numeric](library, parameter.weight.to(torch.bfloat16), is_gate)
+        weight = parameter.weight.to(torch.bfloat16).contiguous()
+        self._panels = _PACK[numeric](library, store, weight, is_gate)
         self._bias = None if parameter.bias is None else parameter.bias.contiguous()
         self.view = WeightView(
             kind=KIND_INT8 if numeric == "int8" else KIND_BF16,
@@ -43,19 +45,17 @@ class Panels:
         )
 
 
-def _pack_bf16(library: Library, weight: torch.Tensor, is_gate: bool) -> Array:
+def _pack_bf16(library: Library, store: Store, weight: torch.Tensor, is_gate: bool) -> Array:
     outputs, depth = weight.shape
-    panels = aligned_empty((-(-outputs // library.panel), depth, library.panel), np.int16)
-    dense = weight.contiguous()
-    library.call("pie_pack", dense.data_ptr(), outputs, depth, is_gate, panels.ctypes.data)
+    panels = store.zeros((-(-outputs // library.panel), depth, library.panel), np.int16)
+    library.call("pie_pack", weight.data_ptr(), outputs, depth, is_gate, panels.ctypes.data)
     return panels
 
 
-def _pack_int8(library: Library, weight: torch.Tensor, is_gate: bool) -> Array:
+def _pack_int8(library: Library, store: Store, weight: torch.Tensor, is_gate: bool) -> Array:
     outputs, depth = weight.shape
-    panels = aligned_zeros((library.call("pie_int8_bytes", outputs, depth),), np.uint8)
-    dense = weight.contiguous()
-    library.call("pie_pack_int8", dense.data_ptr(), outputs, depth, is_gate, panels.ctypes.data)
+    panels = store.zeros((library.call("pie_int8_bytes", outputs, depth),), np.uint8)
+    library.call("pie_pack_int8", weight.data_ptr(), outputs, depth, is_gate, panels.ctypes.data)
     return panels
 
 
@@ -68,12 +68,13 @@ class PanelLinear:
     def __init__(
         self,
         library: Library,
+        store: Store,
         parameter: Parameter,
         is_gate: bool = False,
         numeric: str = "bf16",
     ) -> None:
         self._library, self._is_gate = library, is_gate
-        self._panels = Panels(library, parameter, is_gate, numeric)
+        self._panels = Panels(library, store, parameter, is_gate, numeric)
         self._view = self._panels.view
         self._at = ctypes.addressof(self._view)
 

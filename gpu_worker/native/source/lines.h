@@ -29,13 +29,21 @@ typedef struct {
     float score[LINES_MAX][BLOCK * SLOTS] __attribute__((aligned(64)));
 } Lines;
 
+// Where this head's part of a page begins that is read after the one at hand.
+typedef struct {
+    const float *keys, *values;
+} Soon;
+
 // Neighbouring slots whose values are gathered.
 typedef struct {
     const float *values;
     int column, slots;
 } Run;
 
-INLINE void score_step(const int count, Lines *lines, int first, const float *keys, int column) {
+// What the same thread reads soon is fetched on the way: a page is no longer than what a processor
+// fetches by itself.
+INLINE void score_step(const int count, Lines *lines, int first, const float *keys, int column,
+                       const Soon *soon) {
     floats sum[STEP][VECTORS];
     const float *query = lines->query + first;
     for (int i = 0; i < count; i++) {
@@ -43,6 +51,8 @@ INLINE void score_step(const int count, Lines *lines, int first, const float *ke
     }
     for (int64_t at = 0; at < lines->width; at++, keys += SLOTS, query += lines->lines) {
         floats key[VECTORS];
+        __builtin_prefetch(soon->keys + at * SLOTS, 0, 2);
+        __builtin_prefetch(soon->values + at * SLOTS, 0, 2);
         for (int part = 0; part < VECTORS; part++) key[part] = load(keys + part * LANES);
         for (int i = 0; i < count; i++) {
             floats value = all(query[i]);
@@ -104,9 +114,10 @@ INLINE void gather_lines(const int count, Lines *lines, int first, const Run *ru
     }
 }
 
-static void score_page(const int count, Lines *lines, int first, const float *keys, int column) {
+static void score_page(const int count, Lines *lines, int first, const float *keys, int column,
+                       const Soon *soon) {
     switch (count) {
-#define SCORE(count) case count: score_step(count, lines, first, keys, column); break;
+#define SCORE(count) case count: score_step(count, lines, first, keys, column, soon); break;
         EACH_STEP(SCORE)
     }
 }
@@ -181,9 +192,13 @@ static void attend_lines(Lines *lines, Walk *walk, const float *keys, const floa
         take_block(&block, walk, &number, pages);
         for (int i = 0; i < block.pages; i++) {
             const float *page = keys + block.page[i] * page_floats;
+            int32_t after = i + 1 < block.pages   ? block.page[i + 1]
+                            : number != NOWHERE ? pages[number]
+                                                : block.page[i];
+            Soon soon = {keys + after * page_floats, values + block.page[i] * page_floats};
             for (int first = 0; first < lines->lines; first += STEP) {
                 int count = lines->lines - first < STEP ? lines->lines - first : STEP;
-                score_page(count, lines, first, page, i * SLOTS);
+                score_page(count, lines, first, page, i * SLOTS, &soon);
             }
         }
         for (int line = 0; line < lines->lines; line++) weigh_line(lines, line, &block);
