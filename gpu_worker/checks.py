@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gpu_worker.interface import Facts
-from gpu_worker.wire import BatchArrays
+from gpu_worker.wire import ADDEND_MAX, FACTOR_MAX, BatchArrays
 from gpu_worker.wire.arrays import Array
 
 
@@ -89,7 +89,20 @@ def _broken_outputs(batch: BatchArrays, rows: Array, facts: Facts) -> Iterator[t
         "top-p and min-p lie between nought and one",
         owner[(~((shares >= 0) & (shares <= 1))).any(axis=0)],
     )
+    bad_counts = (batch.logprobs < 0) | (batch.logprobs > facts.distribution_max + 1)
+    yield "so many log-probabilities are not given", owner[bad_counts]
+    if len(batch.adjustments):
+        bad = _bad_adjustments(batch.adjustments, facts.vocab_size)
+        yield "an adjustment is out of bounds", owner[owners(batch.adjustment_indptr)[bad]]
     owner = owners(batch.embed_indptr)
     bad_rows = (batch.embed_rows < 0) | (batch.embed_rows >= rows[owner])
     bad_slots = (batch.embed_slots < 0) | (batch.embed_slots >= facts.embeddings)
     yield "an embedding output does not exist", owner[bad_rows | bad_slots]
+
+
+def _bad_adjustments(adjustments: Array, vocab_size: int) -> Array:
+    """So that an adjusted logit is finite where the logit was."""
+    token, factor, addend = (adjustments[name] for name in ("f0", "f1", "f2"))
+    bad_token = (token < 0) | (token >= vocab_size)
+    good = (factor >= 1 / FACTOR_MAX) & (factor <= FACTOR_MAX) & (abs(addend) <= ADDEND_MAX)
+    return np.asarray(bad_token | ~good)

@@ -20,7 +20,7 @@ from gpu_worker.kernels import Decoder, Step
 from gpu_worker.kv_cache import pages_within
 from gpu_worker.models.config import DecoderConfig
 from gpu_worker.models.llama import read_parameters
-from gpu_worker.sampler import Choice, Distribution, sample
+from gpu_worker.sampler import Choice, Distribution, Result, sample
 from gpu_worker.weights import Weights
 from gpu_worker.wire import Answer, BatchArrays, BatchResult, SamplerKind, WorkerLimits
 from gpu_worker.wire.arrays import Array
@@ -80,7 +80,7 @@ class TorchExecutor:
                 if result is None:
                     errors[request] = "the logits are not finite"
                 else:
-                    results[request].append(result)
+                    results[request].extend(result)
         return tuple(
             Answer((), (), errors[request]) if request in errors else _answer(found)
             for request, found in enumerate(results)
@@ -108,13 +108,13 @@ class TorchExecutor:
 
     def _outputs(
         self, batch: BatchArrays, chosen: Array, hidden: torch.Tensor
-    ) -> Iterator[tuple[int, int | Distribution | None]]:
+    ) -> Iterator[tuple[int, Result | None]]:
         """Each wanted output with its request, in order; none where the logits are no numbers."""
         owner = owners(batch.output_indptr)
         wanted = chosen[owner]
-        is_best = (batch.temperatures == 0) & (batch.output_kinds != SamplerKind.DISTRIBUTION)
+        is_best = _are_plainly_best(batch)
         rows = batch.row_indptr[owner] + batch.output_rows
-        found: dict[int, int | Distribution | None] = {}
+        found: dict[int, Result | None] = {}
         for part in _parts(wanted & is_best):
             found |= zip(part.tolist(), self._best(hidden[rows[part]]), strict=True)
         for part in _parts(wanted & ~is_best):
@@ -124,18 +124,22 @@ class TorchExecutor:
             if index in found:
                 yield request, found[index]
 
-    def _best(self, hidden: torch.Tensor) -> list[int | Distribution | None]:
+    def _best(self, hidden: torch.Tensor) -> list[Result | None]:
         best, finite = self._decoder.best(hidden)
         pairs = zip(best.tolist(), finite.tolist(), strict=True)
-        return [token if good else None for token, good in pairs]
+        return [(token,) if good else None for token, good in pairs]
 
-    def _sampled(
-        self, hidden: torch.Tensor, choices: list[Choice]
-    ) -> list[int | Distribution | None]:
+    def _sampled(self, hidden: torch.Tensor, choices: list[Choice]) -> list[Result | None]:
         logits = self._decoder.logits(hidden)
         finite = torch.isfinite(logits.sum(dim=-1)).tolist()
         results = sample(logits.nan_to_num(), choices, self.facts.distribution_max)
         return [r if good else None for r, good in zip(results, finite, strict=True)]
+
+
+def _are_plainly_best(batch: BatchArrays) -> Array:
+    """The outputs for which the likeliest token is all that is wanted: nobody needs the logits."""
+    best = (batch.temperatures == 0) & (batch.output_kinds != SamplerKind.DISTRIBUTION)
+    return np.asarray(best & (batch.logprobs == 0) & (np.diff(batch.adjustment_indptr) == 0))
 
 
 def _parts(marked: Array) -> Iterator[Array]:

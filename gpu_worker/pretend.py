@@ -7,6 +7,7 @@ It must never import torch, and never let a row see more than its pages under it
 """
 
 import json
+import struct
 import time
 from pathlib import Path
 
@@ -29,6 +30,9 @@ from gpu_worker.wire import (
 
 PAGE_BYTES_PER_TOKEN = 4096  # what a slot of a small model would take, to size the page pool
 PRINTABLE_FIRST, PRINTABLE_COUNT = 32, 95
+
+_WEIGHTS = np.power(2 / 3, np.arange(PRINTABLE_COUNT))
+_SHARES = _WEIGHTS / _WEIGHTS.sum()  # of the tokens, from the likeliest to the least likely
 
 Digests = npt.NDArray[np.uint64]
 
@@ -122,19 +126,20 @@ class PretendExecutor:
             sums[row] = _checksum(_visible(context, request, row, total))
         for row, slot in request.embed_outputs:
             self._embeddings[slot] = sums[row]
-        tokens = [
-            self._token(request.seed, output, sums[output.row])
-            for output in request.outputs
-            if output.kind is not SamplerKind.DISTRIBUTION
-        ]
-        distributions = [
-            self._distribution(output, sums[output.row])
-            for output in request.outputs
-            if output.kind is SamplerKind.DISTRIBUTION
-        ]
-        return Answer(tuple(tokens), tuple(distributions), None)
+        tokens: list[int] = []
+        lists: list[tuple[list[int], list[float]]] = []
+        for output in request.outputs:
+            checksum = sums[output.row]
+            if output.kind is SamplerKind.DISTRIBUTION:
+                lists.append(self._distribution(output, checksum))
+                continue
+            tokens.append(self._token(request.seed, output, checksum))
+            if output.logprobs:
+                lists.append(_logprobs(tokens[-1], output.logprobs - 1, checksum))
+        return Answer(tuple(tokens), tuple(lists), None)
 
     def _token(self, seed: int, output: OutputRow, checksum: int) -> int:
+        checksum ^= _digest(output.adjustments)
         if output.temperature > 0:
             checksum = mix(checksum ^ mix(seed, output.row), 0)
         if self._pace.end_every and (checksum >> 32) % self._pace.end_every == 0:
@@ -144,11 +149,24 @@ class PretendExecutor:
     def _distribution(self, output: OutputRow, checksum: int) -> tuple[list[int], list[float]]:
         """The greedy token first, then its neighbours, each with two thirds of the last one."""
         room = min(self.facts.distribution_max, PRINTABLE_COUNT)
-        count = min(output.top_k or room, room)
-        ids = [PRINTABLE_FIRST + (checksum + i) % PRINTABLE_COUNT for i in range(count)]
-        weights = np.power(2 / 3, np.arange(PRINTABLE_COUNT))
-        probabilities: list[float] = (weights[:count] / weights.sum()).tolist()
-        return ids, probabilities
+        ids = _likeliest(checksum, min(output.top_k or room, room))
+        return ids, _SHARES[: len(ids)].tolist()
+
+
+def _likeliest(checksum: int, count: int) -> list[int]:
+    return [PRINTABLE_FIRST + (checksum + i) % PRINTABLE_COUNT for i in range(count)]
+
+
+def _logprobs(token: int, count: int, checksum: int) -> tuple[list[int], list[float]]:
+    """Of the token and of so many of the likeliest; adjustments change nothing about them."""
+    ids = [token, *_likeliest(checksum, min(count, PRINTABLE_COUNT))]
+    ranks = [(each - PRINTABLE_FIRST - checksum) % PRINTABLE_COUNT for each in ids]
+    return ids, np.log(_SHARES[ranks]).tolist()
+
+
+def _digest(adjustments: bytes) -> int:
+    """In whatever order they stand; nought if there are none."""
+    return sum(mix(*record) for record in struct.iter_unpack("<Qi", adjustments)) & 2**64 - 1
 
 
 def _facts(model: PretendModel, limits: WorkerLimits) -> Facts:

@@ -1,24 +1,29 @@
-"""From logits to tokens and distributions.
+"""From logits to tokens, distributions and log-probabilities.
 
 Owns the six samplers. Temperature nought is the argmax, exactly, for every one that draws a token.
-A draw is the inverse of the cumulated weights at a number that depends on the seed and the row
-alone, so a seed gives the same token whatever else is in the batch.
+Adjustments change the logits before any sampler sees them; log-probabilities are those of the
+model itself, at temperature one, whatever was adjusted. A draw is the inverse of the cumulated
+weights at a number that depends on the seed and the row alone, so a seed gives the same token
+whatever else is in the batch.
 It must never hold a random state.
 """
 
 from collections.abc import Sequence
 
 import attrs
+import numpy as np
 import torch
 
 from gpu_worker.mixing import uniform
 from gpu_worker.wire import OutputRow, SamplerKind
+from gpu_worker.wire.outputs import ADJUSTMENT_KIND
 
 COLDEST = 1e-6  # what a temperature of nought means for a distribution
 HEAD_FIRST = 256  # top-p looks among so many before it sorts the whole vocabulary
 GROUP = 64  # neighbouring tokens of which only the best is compared at first
 
 Distribution = tuple[list[int], list[float]]
+Result = tuple[int | Distribution, ...]  # a token, a distribution, or a token and its list
 
 
 @attrs.frozen
@@ -29,21 +34,44 @@ class Choice:
     seed: int
 
 
-def sample(
-    logits: torch.Tensor, choices: Sequence[Choice], distribution_max: int
-) -> list[int | Distribution]:
+def sample(logits: torch.Tensor, choices: Sequence[Choice], distribution_max: int) -> list[Result]:
     """One result for each choice; logits has one row for each."""
-    best: list[int] = logits.argmax(dim=-1).tolist()
-    results: list[int | Distribution] = []
-    for row, choice, greedy in zip(logits, choices, best, strict=True):
-        output = choice.output
+    adjusted = _adjusted(logits, choices)
+    best: list[int] = adjusted.argmax(dim=-1).tolist()
+    results: list[Result] = []
+    for place, (choice, greedy) in enumerate(zip(choices, best, strict=True)):
+        output, row = choice.output, adjusted[place]
         if output.kind is SamplerKind.DISTRIBUTION:
-            results.append(_distribution(row, output, distribution_max))
-        elif output.temperature == 0:
-            results.append(greedy)
+            results.append((_distribution(row, output, distribution_max),))
+            continue
+        token = greedy if output.temperature == 0 else _draw(row, row[greedy], choice)
+        if output.logprobs:
+            results.append((token, _logprobs(logits[place], token, output.logprobs - 1)))
         else:
-            results.append(_draw(row, row[greedy], choice))
+            results.append((token,))
     return results
+
+
+def _adjusted(logits: torch.Tensor, choices: Sequence[Choice]) -> torch.Tensor:
+    """The logits that are sampled from; the model's own are left as they are."""
+    places = [place for place, choice in enumerate(choices) if choice.output.adjustments]
+    if not places:
+        return logits
+    adjusted = logits.clone()
+    for place in places:
+        records = np.frombuffer(choices[place].output.adjustments, ADJUSTMENT_KIND)
+        tokens, factors, addends = (
+            torch.from_numpy(np.ascontiguousarray(records[name])) for name in ("f0", "f1", "f2")
+        )
+        ours = logits[place, tokens]
+        adjusted[place, tokens] = torch.where(ours > 0, ours / factors, ours * factors) + addends
+    return adjusted
+
+
+def _logprobs(logits: torch.Tensor, token: int, count: int) -> Distribution:
+    """Of the token and of so many of the likeliest."""
+    ids = [token, *(_top(logits, count).tolist() if count else ())]
+    return ids, (logits[ids] - logits.logsumexp(dim=-1)).tolist()
 
 
 def _distribution(logits: torch.Tensor, output: OutputRow, distribution_max: int) -> Distribution:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import attrs
 
-from gpu_worker.wire import SamplerKind
 from pie_trio.config import Limits
 from pie_trio.mailbox import Reply
 from pie_trio.messages import PassDraft, PassResult
@@ -47,5 +46,5 @@ class Backlog:
 def _size_of(draft: PassDraft) -> int:
     numbers = 2 * len(draft.tokens) + len(draft.pages) + 2 * len(draft.embed_outputs)
     masks = sum(map(len, draft.mask or ()))
-    heads = sum(2 * row.top_k for row in draft.outputs if row.kind is SamplerKind.DISTRIBUTION)
-    return PASS_VALUES + numbers + masks + OUTPUT_VALUES * len(draft.outputs) + heads
+    lists = sum([row.numbers for row in draft.outputs])
+    return PASS_VALUES + numbers + masks + OUTPUT_VALUES * len(draft.outputs) + lists

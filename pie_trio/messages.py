@@ -67,6 +67,8 @@ class PassResult:
 
     tokens: tuple[int, ...]
     distributions: tuple[tuple[list[int], list[float]], ...]
+    # Of each token for which they were asked: its own, then the likeliest.
+    logprobs: tuple[tuple[list[int], list[float]], ...] = ()
 
 
 @attrs.frozen(eq=False)

@@ -18,6 +18,7 @@ from gpu_worker.wire import (
     WorkerLimits,
     decode,
     encode,
+    pack_adjustments,
 )
 
 GOOD = Request(
@@ -31,6 +32,12 @@ GOOD = Request(
     seed=0,
 )
 HOT = SamplerKind.MULTINOMIAL
+
+
+def adjusting(*records: tuple[int, float, float]) -> OutputRow:
+    return OutputRow(0, HOT, 1.0, adjustments=pack_adjustments(records))
+
+
 BROKEN: Mapping[str, Mapping[str, Any]] = {
     "a request has no rows": {"tokens": (), "positions": (), "mask": ()},
     "the last page length is outside the page": {"last_page_length": 5},
@@ -45,6 +52,8 @@ BROKEN: Mapping[str, Mapping[str, Any]] = {
     "a temperature is not a number from nought up": {"outputs": (OutputRow(0, HOT, -1.0),)},
     "top-k is negative": {"outputs": (OutputRow(0, HOT, 1.0, top_k=-1),)},
     "top-p and min-p lie between nought and one": {"outputs": (OutputRow(0, HOT, 1.0, top_p=2.0),)},
+    "so many log-probabilities are not given": {"outputs": (OutputRow(0, HOT, 1.0, logprobs=34),)},
+    "an adjustment is out of bounds": {"outputs": (adjusting((1, 1.0, 0.0), (264, 1.0, 0.0)),)},
     "an embedding output does not exist": {"embed_outputs": ((0, 8),)},
 }
 
@@ -63,6 +72,24 @@ def errors(worker: PretendExecutor, batch: Batch) -> list[str | None]:
 def test_a_request_that_breaks_a_rule_is_refused_by_name_and_alone(text: str) -> None:
     bad = attrs.evolve(GOOD, **BROKEN[text])
     assert errors(executor(), Batch(1, 1, (), (GOOD, bad, GOOD))) == [None, text, None]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        *((0, factor, 0.0) for factor in (0.0, -1.0, float("nan"), 1e7)),
+        *((0, 1.0, addend) for addend in (float("nan"), float("-inf"), 2e9)),
+        (-1, 1.0, 0.0),
+    ],
+)
+def test_an_adjustment_that_could_make_a_logit_no_number_is_refused(
+    record: tuple[int, float, float],
+) -> None:
+    bad = attrs.evolve(GOOD, outputs=(adjusting((1, 1.0, 0.0)), adjusting(record)))
+    text = "an adjustment is out of bounds"
+    assert errors(executor(), Batch(1, 1, (), (GOOD, bad, GOOD))) == [None, text, None]
+    good = attrs.evolve(GOOD, outputs=(adjusting((263, 1e6, 1e9), (0, 1e-6, -1e9)),))
+    assert errors(executor(), Batch(1, 1, (), (good,))) == [None]
 
 
 @pytest.mark.parametrize("temperature", [float("nan"), float("inf")])

@@ -26,6 +26,7 @@ from gpu_worker.models.config import DecoderConfig
 from gpu_worker.models.llama import read_parameters
 from gpu_worker.weights import Weights
 from gpu_worker.wire import (
+    ADDEND_MAX,
     Answer,
     Batch,
     BatchArrays,
@@ -35,6 +36,7 @@ from gpu_worker.wire import (
     WorkerLimits,
     decode,
     encode,
+    pack_adjustments,
 )
 from gpu_worker.wire.arrays import Array
 from tests.support.kernels import KINDS, kernels
@@ -416,3 +418,23 @@ def test_greedy_is_the_argmax_and_distributions_are_the_softmax(m: Machine) -> N
     assert answer.distributions[0][0] == best.indices.tolist()
     assert answer.distributions[0][1] == pytest.approx(best.values.tolist(), abs=1e-4)
     assert len(answer.distributions[1][0]) == LIMITS.distribution_max
+
+
+def test_what_is_adjusted_or_told_of_changes_no_neighbour(m: Machine) -> None:
+    tokens = m.text(9)
+    whole = part(tokens, m.pages(9), 0, 9)
+    plain = OutputRow(8, SamplerKind.MULTINOMIAL, 0.0)
+    (first,) = m.answers(attrs.evolve(whole, outputs=[plain]))
+    banned = pack_adjustments([(first.tokens[0], 1.0, -ADDEND_MAX)])
+    told = attrs.evolve(plain, logprobs=4)
+    outputs = [plain, told, attrs.evolve(told, adjustments=banned), plain]
+    (answer,) = m.answers(attrs.evolve(whole, outputs=outputs))
+    logprobs = m.run(whole)[0][8].double().log_softmax(-1)
+    order = logprobs.argsort(descending=True, stable=True).tolist()
+    assert answer.tokens == (order[0], order[0], order[1], order[0])
+    assert [ids for ids, _ in answer.distributions] == [
+        [order[0], *order[:3]],
+        [order[1], *order[:3]],
+    ]
+    for ids, values in answer.distributions:
+        assert values == pytest.approx(logprobs[ids].tolist(), abs=1e-4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
 import pytest
 
 from gpu_worker.pretend import Pace, PretendExecutor, PretendModel
@@ -17,6 +18,7 @@ from gpu_worker.wire import (
     WorkerLimits,
     decode,
     encode,
+    pack_adjustments,
 )
 
 LIMITS = WorkerLimits(4, 1 << 20, 64, 8, 64, 32)
@@ -136,6 +138,29 @@ def test_a_seed_gives_the_same_token_in_any_batch() -> None:
     assert alone == amid
     others = {run(worker, request([1, 2], [0], temperature=1.0, seed=s))[0] for s in range(20)}
     assert len(others) > 5
+
+
+def test_adjustments_change_the_token_in_whatever_order_and_no_log_probability() -> None:
+    worker = executor()
+    plain = request([1, 2], [0])
+
+    def adjusted(*records: tuple[int, float, float]) -> Answer:
+        adjustments = pack_adjustments(records)
+        output = attrs.evolve(plain.outputs[0], logprobs=3, adjustments=adjustments)
+        (answer,) = run(worker, attrs.evolve(plain, outputs=(output,)))
+        return answer
+
+    one, two = (70, 2.0, 0.0), (71, 1.0, -3.5)
+    assert adjusted(one, two) == adjusted(two, one)
+    answers = [adjusted(*records) for records in ((), (one,), (two,), (one, two))]
+    assert answers[0].tokens == run(worker, plain)[0].tokens
+    assert len({answer.tokens for answer in answers}) == 4
+    lists = [answer.distributions[0] for answer in answers]
+    assert len({str(ids[1:]) + str(values[1:]) for ids, values in lists}) == 1
+    assert [ids[0] for ids, _ in lists] == [answer.tokens[0] for answer in answers]
+    ids, values = lists[0]
+    assert ids[0] == ids[1], "the likeliest is the greedy one"
+    assert values[0] == values[1] > values[2]
 
 
 def test_a_bad_request_answers_for_itself_alone() -> None:

@@ -1,13 +1,16 @@
-"""The samplers against the distributions that they promise, by chi-square with fixed seeds."""
+"""The samplers against the distributions that they promise, by chi-square with fixed seeds; and
+adjustments and log-probabilities by their definition.
+"""
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import torch
 
 from gpu_worker.mixing import mix, uniform
 from gpu_worker.sampler import Choice, sample
-from gpu_worker.wire import OutputRow, SamplerKind
+from gpu_worker.wire import ADDEND_MAX, OutputRow, SamplerKind, pack_adjustments
 
 DRAWS = 4000
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0, 1.5])
@@ -47,7 +50,7 @@ def nucleus(p: torch.Tensor, order: list[int], share: float) -> list[int]:
 
 def draw(output: OutputRow, seeds: range, logits: torch.Tensor = LOGITS) -> list[object]:
     choices = [Choice(output, seed) for seed in seeds]
-    return list(sample(logits.expand(len(choices), -1), choices, 8))
+    return [result[0] for result in sample(logits.expand(len(choices), -1), choices, 8)]
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 1.7])
@@ -90,7 +93,7 @@ def test_the_top_of_a_large_vocabulary_falls_and_of_equal_logits_the_first_come_
     torch.manual_seed(count)
     logits = (torch.randn(5001) * 4).round()
     output = OutputRow(0, SamplerKind.DISTRIBUTION, 1.0, top_k=count)
-    ((ids, probabilities),) = sample(logits[None], [Choice(output, 0)], 6000)
+    (((ids, probabilities),),) = sample(logits[None], [Choice(output, 0)], 6000)  # type: ignore[misc]
     order = sorted(range(5001), key=lambda token: (-float(logits[token]), token))
     assert ids == order[:count]
     assert probabilities == pytest.approx(logits.double().softmax(-1)[ids].tolist(), rel=1e-4)
@@ -106,3 +109,53 @@ def test_a_seed_and_a_row_name_one_number() -> None:
     assert mix(0, 0) == 0xE220A8397B1DCDAF, "the first output of splitmix64 for seed 0"
     assert len({mix(seed, row) for seed in range(50) for row in range(50)}) == 2500
     assert all(0 <= uniform(2**64 - 1, row) < 1 for row in range(100))
+
+
+RECORDS = ((0, 2.0, 0.25), (5, 1.5, 0.0), (3, 4.0, -0.5), (7, 1.0, 3.0))
+# Token 0 is above nought and divided, 5 below and multiplied, 3 is nought.
+CHANGED = torch.tensor([1.25, 1.0, 0.5, -0.5, -0.5, -1.5, -2.0, 4.5])
+
+
+@pytest.mark.parametrize("kind", [k for k in SamplerKind if k is not SamplerKind.DISTRIBUTION])
+def test_adjusted_logits_are_drawn_from_as_if_the_model_had_given_them(kind: SamplerKind) -> None:
+    for temperature in (0.0, 0.8):
+        plain = OutputRow(0, kind, temperature, top_k=5, top_p=0.9, min_p=0.05)
+        adjusted = attrs.evolve(plain, adjustments=pack_adjustments(RECORDS))
+        assert draw(adjusted, range(300)) == draw(plain, range(300), CHANGED)
+
+
+def test_the_distribution_of_adjusted_logits_is_theirs() -> None:
+    plain = OutputRow(0, SamplerKind.DISTRIBUTION, 1.0, top_k=8)
+    adjusted = attrs.evolve(plain, adjustments=pack_adjustments(RECORDS))
+    assert draw(adjusted, range(1)) == draw(plain, range(1), CHANGED)
+
+
+def test_who_adjusts_nothing_is_sampled_beside_who_does_as_alone() -> None:
+    plain = OutputRow(0, SamplerKind.MULTINOMIAL, 1.0)
+    adjusted = attrs.evolve(plain, adjustments=pack_adjustments(RECORDS))
+    both = [Choice(output, seed) for seed in range(200) for output in (plain, adjusted)]
+    drawn = [result[0] for result in sample(LOGITS.expand(400, -1), both, 8)]
+    assert drawn[::2] == draw(plain, range(200))
+    assert drawn[1::2] == draw(adjusted, range(200))
+
+
+def test_a_token_that_is_pushed_down_far_enough_is_never_drawn() -> None:
+    banned = pack_adjustments((token, 1.0, -ADDEND_MAX) for token in range(7))
+    for kind in (SamplerKind.MULTINOMIAL, SamplerKind.TOP_P, SamplerKind.MIN_P):
+        output = OutputRow(0, kind, 5.0, top_p=0.99, min_p=0.0, adjustments=banned)
+        assert set(map(str, draw(output, range(300)))) == {"7"}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+def test_log_probabilities_are_the_models_own_whatever_is_adjusted(temperature: float) -> None:
+    expected = LOGITS.double().log_softmax(-1)
+    adjusted = pack_adjustments(RECORDS)
+    output = OutputRow(0, SamplerKind.MULTINOMIAL, temperature, logprobs=4, adjustments=adjusted)
+    for token, (ids, values) in sample(  # type: ignore[misc]
+        LOGITS.expand(20, -1), [Choice(output, seed) for seed in range(20)], 8
+    ):
+        assert ids == [token, 0, 7, 1]
+        assert values == pytest.approx(expected[ids].tolist(), abs=1e-6)
+    own = attrs.evolve(output, logprobs=1)
+    ((token, (ids, _)),) = sample(LOGITS[None], [Choice(own, 0)], 8)  # type: ignore[misc]
+    assert ids == [token]

@@ -20,6 +20,7 @@ from gpu_worker.wire import (
     WireError,
     decode,
     encode,
+    pack_adjustments,
 )
 
 I32 = st.integers(-(2**31), 2**31 - 1)
@@ -27,9 +28,13 @@ U32 = st.integers(0, 2**31 - 1)
 U64 = st.integers(0, 2**64 - 1)
 F32 = st.floats(width=32, allow_nan=False)
 TEXT = st.text(max_size=20)
+HOT = SamplerKind.MULTINOMIAL
 LIMITS = wire.WorkerLimits(16, 1 << 40, None, 128, 2048, 256)
 
-OUTPUTS = st.builds(OutputRow, U32, st.sampled_from(SamplerKind), F32, U32, F32, F32)
+ADJUSTMENTS = st.lists(st.tuples(I32, F32, F32), max_size=3).map(pack_adjustments)
+OUTPUTS = st.builds(
+    OutputRow, U32, st.sampled_from(SamplerKind), F32, U32, F32, F32, U32, ADJUSTMENTS
+)
 
 
 @st.composite
@@ -177,6 +182,7 @@ def test_an_index_pointer_that_wraps_around_is_refused() -> None:
         Request((1,), (0,), (1,), 1, (), (), (), 0),
         Request((1,), (0,), (1,), 1, ((0,),), (), (), 0),
         Request((1,), (0,), (1,), 1, None, (), (), -1),
+        Request((1,), (0,), (1,), 1, None, (OutputRow(0, HOT, 0.0, adjustments=b"cut"),), (), 0),
         Request(("a",), (0,), (1,), 1, None, (), (), 0),  # type: ignore[arg-type]
     ],
 )

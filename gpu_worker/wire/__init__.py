@@ -19,14 +19,23 @@ from gpu_worker.wire.messages import (
     Heartbeat,
     Hello,
     Join,
-    OutputRow,
     Request,
-    SamplerKind,
     Start,
     WorkerLimits,
 )
+from gpu_worker.wire.outputs import (
+    ADDEND_MAX,
+    ADJUSTMENT,
+    FACTOR_MAX,
+    OutputRow,
+    SamplerKind,
+    pack_adjustments,
+)
 
 __all__ = [
+    "ADDEND_MAX",
+    "ADJUSTMENT",
+    "FACTOR_MAX",
     "PROTOCOL",
     "Answer",
     "Batch",
@@ -47,4 +56,5 @@ __all__ = [
     "WorkerLimits",
     "decode",
     "encode",
+    "pack_adjustments",
 ]

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from gpu_worker.wire.errors import WireError
 from gpu_worker.wire.fragments import COLUMNS, pack
-from gpu_worker.wire.messages import Batch, OutputRow, Request, SamplerKind
+from gpu_worker.wire.messages import Batch, Request
+from gpu_worker.wire.outputs import ADJUSTMENT_KIND, OutputRow, SamplerKind
 
 Frame = bytes | bytearray | memoryview
 Array = npt.NDArray[Any]
@@ -42,6 +43,9 @@ BATCH_FRAMES = (
     ("top_ks", "<i4"),
     ("top_ps", "<f4"),
     ("min_ps", "<f4"),
+    ("logprobs", "<i4"),
+    ("adjustment_indptr", "<i4"),
+    ("adjustments", ADJUSTMENT_KIND),
     ("embed_indptr", "<i4"),
     ("embed_rows", "<i4"),
     ("embed_slots", "<i4"),
@@ -57,6 +61,7 @@ _INDEX_POINTERS = {
         "top_ks",
         "top_ps",
         "min_ps",
+        "logprobs",
     ),
     "embed_indptr": ("embed_rows", "embed_slots"),
 }
@@ -65,7 +70,7 @@ _INDEX_POINTERS = {
 @attrs.frozen(eq=False)
 class BatchArrays:
     """One batch. `mask_indptr` has one part per row, in pairs; rows of unmasked requests are
-    empty.
+    empty. `adjustment_indptr` has one part per output.
     """
 
     generation: int
@@ -88,6 +93,9 @@ class BatchArrays:
     top_ks: Array
     top_ps: Array
     min_ps: Array
+    logprobs: Array
+    adjustment_indptr: Array
+    adjustments: Array
     embed_indptr: Array
     embed_rows: Array
     embed_slots: Array
@@ -134,6 +142,8 @@ class BatchArrays:
             top_k=int(self.top_ks[index]),
             top_p=float(self.top_ps[index]),
             min_p=float(self.min_ps[index]),
+            logprobs=int(self.logprobs[index]),
+            adjustments=self.adjustments[_part(self.adjustment_indptr, index)].tobytes(),
         )
 
 
@@ -159,6 +169,7 @@ def _columns(batch: Batch) -> dict[str, bytes]:
     columns = dict.fromkeys(COLUMNS, b"") | dict(zip(COLUMNS, joined, strict=False))
     rows = [fragment.rows for fragment in fragments]
     intervals = [fragment.intervals or (0,) * fragment.rows for fragment in fragments]
+    adjusted = [fragment.adjustments or (0,) * fragment.outputs for fragment in fragments]
     return columns | {
         "copies": pack("i", [*chain.from_iterable(batch.copies)]),
         "row_indptr": _indptr(rows),
@@ -168,6 +179,7 @@ def _columns(batch: Batch) -> dict[str, bytes]:
         "masked": pack("B", [request.mask is not None for request in requests]),
         "mask_indptr": _indptr([*chain.from_iterable(intervals)]),
         "output_indptr": _indptr([fragment.outputs for fragment in fragments]),
+        "adjustment_indptr": _indptr([*chain.from_iterable(adjusted)]),
         "embed_indptr": _indptr([fragment.embeds for fragment in fragments]),
     }
 
@@ -214,6 +226,8 @@ def _check_structure(columns: dict[str, Array]) -> None:
             check_indptr(name, columns[name], requests, len(columns[target]))
     rows = len(columns["tokens"])
     check_indptr("mask_indptr", columns["mask_indptr"], rows, len(columns["mask_intervals"]))
+    outputs, adjusted = len(columns["output_rows"]), len(columns["adjustments"])
+    check_indptr("adjustment_indptr", columns["adjustment_indptr"], outputs, adjusted)
     if np.any(columns["output_kinds"] > max(SamplerKind)):
         raise WireError("frame 'output_kinds' names an unknown sampler")
     if np.any(columns["masked"] > 1):

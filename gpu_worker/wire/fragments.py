@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from gpu_worker.wire.errors import WireError
+from gpu_worker.wire.outputs import ADJUSTMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gpu_worker.wire.messages import Request
+    from gpu_worker.wire.outputs import OutputRow
 
 # The columns of a fragment in the order in which it holds them, by their frames' names.
 COLUMNS = (
@@ -33,6 +35,8 @@ COLUMNS = (
     "top_ks",
     "top_ps",
     "min_ps",
+    "logprobs",
+    "adjustments",
     "embed_rows",
     "embed_slots",
 )
@@ -50,6 +54,7 @@ class Fragment:
     outputs: int
     embeds: int
     intervals: tuple[int, ...]  # of each row; empty: the request has no mask
+    adjustments: tuple[int, ...]  # of each output; empty: none
 
 
 def fragment_of(request: Request) -> Fragment:
@@ -72,11 +77,16 @@ def fragment_of(request: Request) -> Fragment:
         pack("i", [output.top_k for output in outputs]),
         pack("f", [output.top_p for output in outputs]),
         pack("f", [output.min_p for output in outputs]),
+        pack("i", [output.logprobs for output in outputs]),
+        b"".join([output.adjustments for output in outputs]),
         pack("i", [row for row, _ in embeds]),
         pack("i", [slot for _, slot in embeds]),
     )
     intervals = tuple([len(row) // 2 for row in mask])
-    return Fragment(columns, rows, len(request.pages), len(outputs), len(embeds), intervals)
+    adjusted = adjustment_counts(outputs)
+    return Fragment(
+        columns, rows, len(request.pages), len(outputs), len(embeds), intervals, adjusted
+    )
 
 
 def _one_row(request: Request) -> Fragment:
@@ -94,12 +104,25 @@ def _one_row(request: Request) -> Fragment:
             _INT.pack(output.top_k),
             _FLOAT.pack(output.top_p),
             _FLOAT.pack(output.min_p),
+            _INT.pack(output.logprobs),
+            output.adjustments,
             b"",
             b"",
         )
     except (struct.error, OverflowError, TypeError) as error:
         raise WireError(f"a number does not fit its column: {error}") from error
-    return Fragment(columns, 1, len(request.pages), 1, 0, ())
+    adjusted = adjustment_counts(request.outputs)
+    return Fragment(columns, 1, len(request.pages), 1, 0, (), adjusted)
+
+
+def adjustment_counts(outputs: Sequence[OutputRow]) -> tuple[int, ...]:
+    """Of each output; empty when nobody adjusts anything."""
+    lengths = [len(output.adjustments) for output in outputs]
+    if not any(lengths):
+        return ()
+    if any(length % ADJUSTMENT.size for length in lengths):
+        raise WireError("an adjustment is cut")
+    return tuple([length // ADJUSTMENT.size for length in lengths])
 
 
 def pack(code: str, values: Iterable[Any]) -> bytes:

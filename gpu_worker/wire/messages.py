@@ -7,35 +7,14 @@ dropped. It must never hold behaviour: how a message becomes frames is in `codec
 """
 
 from collections.abc import Sequence
-from enum import IntEnum
 from functools import cached_property
 
 import attrs
 
 from gpu_worker.wire.fragments import Fragment, fragment_of
+from gpu_worker.wire.outputs import OutputRow
 
 PROTOCOL = 1
-
-
-class SamplerKind(IntEnum):
-    DISTRIBUTION = 0
-    MULTINOMIAL = 1
-    TOP_P = 2
-    TOP_K = 3
-    MIN_P = 4
-    TOP_K_TOP_P = 5
-
-
-@attrs.frozen
-class OutputRow:
-    """What is wanted of one input row: a token by some sampler, or the head of its distribution."""
-
-    row: int
-    kind: SamplerKind
-    temperature: float
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
 
 
 @attrs.frozen
@@ -77,7 +56,7 @@ class Batch:
 @attrs.frozen
 class Answer:
     """The result of one request: sampled tokens and distributions, each in the order of its
-    outputs.
+    outputs. A token whose log-probabilities are wanted has them in place of a distribution.
     """
 
     tokens: tuple[int, ...]

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from gpu_worker import wire
-from gpu_worker.wire import SamplerKind
 from pie_trio.config import Batching, BatchTrigger, Limits
 from pie_trio.messages import ForwardPass, PageId
 from pie_trio.services.slot_marks import written_ranges
@@ -235,10 +234,8 @@ class _Frontier:
 
 def values_of(forward: ForwardPass) -> int:
     """How many numbers travel for it beside its rows, in the worst case, both ways."""
-    heads = sum(
-        2 * output.top_k for output in forward.outputs if output.kind is SamplerKind.DISTRIBUTION
-    )
-    return len(forward.pages) + sum(map(len, forward.mask or ())) + len(forward.outputs) + heads
+    lists = sum([output.numbers for output in forward.outputs])
+    return len(forward.pages) + sum(map(len, forward.mask or ())) + len(forward.outputs) + lists
 
 
 def written_slots(forward: ForwardPass) -> dict[PageId, range]:

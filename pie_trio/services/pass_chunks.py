@@ -17,7 +17,7 @@ from pie_trio.services.batch_policy import Chunk
 # The worker's mixer walks by this step from row to row (`gpu_worker.mixing`, splitmix64).
 SEED_STEP = 0x9E3779B97F4A7C15
 
-Sample = int | tuple[list[int], list[float]]
+Listed = tuple[list[int], list[float]]
 
 
 def pass_seed(engine_seed: int, instance: int, queue: int, number: int) -> int:
@@ -92,18 +92,26 @@ def _outputs(chunk: Chunk) -> Iterable[tuple[int, wire.OutputRow]]:
 class Collected:
     """What the chunks of one pass have answered so far, by the ordinal of the output."""
 
-    samples: dict[int, Sample] = attrs.field(factory=dict)
+    tokens: dict[int, int] = attrs.field(factory=dict)
+    lists: dict[int, Listed] = attrs.field(factory=dict)
 
     def add(self, chunk: Chunk, answer: wire.Answer) -> None:
         tokens = iter(answer.tokens)
-        distributions = iter(answer.distributions)
+        lists = iter(answer.distributions)
         for ordinal, output in _outputs(chunk):
-            wants_distribution = output.kind is wire.SamplerKind.DISTRIBUTION
-            self.samples[ordinal] = next(distributions) if wants_distribution else next(tokens)
+            if output.kind is not wire.SamplerKind.DISTRIBUTION:
+                self.tokens[ordinal] = next(tokens)
+            if output.wants_list:
+                self.lists[ordinal] = next(lists)
 
     def result(self, forward: ForwardPass) -> PassResult:
-        ordered = [self.samples[ordinal] for ordinal in range(len(forward.outputs))]
+        everywhere = range(len(forward.outputs))
+        if not self.lists:
+            return PassResult(tuple([self.tokens[ordinal] for ordinal in everywhere]), ())
+        heads = [ordinal for ordinal in everywhere if ordinal not in self.tokens]
+        drawn = [ordinal for ordinal in everywhere if ordinal in self.tokens]
         return PassResult(
-            tokens=tuple(sample for sample in ordered if isinstance(sample, int)),
-            distributions=tuple(sample for sample in ordered if not isinstance(sample, int)),
+            tokens=tuple([self.tokens[ordinal] for ordinal in drawn]),
+            distributions=tuple([self.lists[ordinal] for ordinal in heads]),
+            logprobs=tuple([self.lists[ordinal] for ordinal in drawn if ordinal in self.lists]),
         )

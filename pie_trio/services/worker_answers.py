@@ -39,11 +39,16 @@ def result_fault(batch: wire.Batch, result: wire.BatchResult, vocab_size: int) -
 
 def _fits(request: wire.Request, answer: wire.Answer, vocab_size: int) -> bool:
     heads = sum(output.kind is wire.SamplerKind.DISTRIBUTION for output in request.outputs)
+    lists = [output for output in request.outputs if output.wants_list]
     return (
-        len(answer.distributions) == heads
-        and len(answer.tokens) == len(request.outputs) - heads
+        len(answer.tokens) == len(request.outputs) - heads
+        and len(answer.distributions) == len(lists)
         and _are_tokens(answer.tokens, vocab_size)
         and all(_are_tokens(ids, vocab_size) for ids, _ in answer.distributions)
+        and all(
+            bool(ids) or output.kind is wire.SamplerKind.DISTRIBUTION
+            for output, (ids, _) in zip(lists, answer.distributions, strict=True)
+        )
     )
 
 
