@@ -36,6 +36,10 @@ class Limits:
     guest_held_bytes: int = 256 * MIB  # blobs, passes and results that the host holds for one guest
     tokenize_bytes: int = 4 * MIB  # text, or bytes of a list of tokens, of one tokenizer call
     tokenize_inline_bytes: int = 16 * 1024  # longer texts go to a thread
+    children_max: int = 512  # instances that other instances have started, in all
+    children_per_instance: int = 64  # that one instance holds
+    children_depth: int = 4  # generations below an instance that a client has launched
+    child_mailbox_bytes: int = 512 * 1024  # unread messages of a child, each way
     return_bytes: int = 900 * 1024  # official clients read at most 1 MiB a message
 
     # Mailboxes and queues

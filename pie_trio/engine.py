@@ -4,6 +4,7 @@
      ├ each model: keep_worker_running      lives as long as the engine
      └ instances                            opened inside all models
         └ instance                          one cancel scope: leases > queues > guest fiber
+           └ instance, a child of it        beside its queues: ends before its parent can
 
 A bug anywhere climbs to here and stops everything. Leaving the block cancels the innermost
 nursery first, so pages go back while their models still live; then the workers are drained.
@@ -19,12 +20,14 @@ import trio
 
 from pie_trio import __version__
 from pie_trio.actors.instance import Instance
+from pie_trio.children import Children, ChildRequest
 from pie_trio.config import Settings
-from pie_trio.errors import PieError, TooMany
+from pie_trio.errors import BadProgram, PieError, TooMany
 from pie_trio.guest_console import text_sink
 from pie_trio.handles import EngineFacts
 from pie_trio.home import Home
 from pie_trio.instance_scope import InstanceScope
+from pie_trio.launch import Launch, child_launch
 from pie_trio.messages import InstanceId, Owner
 from pie_trio.model_access import InstanceModel
 from pie_trio.model_table import Progress, open_models
@@ -74,16 +77,9 @@ class Engine:
         capture: bool = True,
     ) -> Instance:
         """Compiles if need be, starts, and returns at once. Cancelled: nothing was started."""
-        self._forget_old()
-        limit = self.settings.limits.instances_max
-        if len(self._running) + self._launching >= limit:
-            raise TooMany(f"instances_max: {limit} instances are running; try again later")
-        self._launching += 1
-        try:
-            loaded = await self._loader.load(program)
-        finally:
-            self._launching -= 1
-        return self._start(loaded, tuple(arguments), user, tenant, input_text, capture)
+        loaded = await self._load(program)
+        launch = Launch(loaded, tuple(arguments), user, tenant, input_text, capture)
+        return self._start(launch, self._nursery)
 
     def find(self, instance_id: str, tenant: str = LOCAL_TENANT) -> Instance | None:
         """Running, or finished and still remembered."""
@@ -108,42 +104,62 @@ class Engine:
         """What the query `model_status` answers, flat, with keys `<model>.<figure>`."""
         return model_status(self.models)
 
-    def _start(
-        self,
-        loaded: ProgramLike,
-        arguments: tuple[str, ...],
-        user: str,
-        tenant: str,
-        input_text: str,
-        capture: bool,
-    ) -> Instance:
+    async def _load(self, program: ProgramRecord) -> ProgramLike:
+        """Compiles if need be; meanwhile it counts as an instance."""
+        self._check_room()
+        self._launching += 1
+        try:
+            loaded = await self._loader.load(program)
+        finally:
+            self._launching -= 1
+        return loaded
+
+    def _check_room(self) -> None:
+        self._forget_old()
+        limit = self.settings.limits.instances_max
+        if len(self._running) + self._launching >= limit:
+            raise TooMany(f"instances_max: {limit} instances are running; try again later")
+
+    async def _launch_child(self, family: Children, request: ChildRequest) -> Instance:
+        """Beside the queues of its parent. Cancelled: nothing was started."""
+        record = self.programs.find(request.program)
+        if record is None and request.program:
+            raise BadProgram(f"child.start: there is no program {request.program!r:.120}")
+        if record is None:
+            self._check_room()
+        loaded = family.program if record is None else await self._load(record)
+        limit = self.settings.limits.children_max
+        if sum(instance.depth > 0 for instance in self._running.values()) >= limit:
+            raise TooMany(f"children_max: {limit} children are running; try again later")
+        return self._start(child_launch(loaded, record, family, request), family.nursery)
+
+    def _start(self, launch: Launch, nursery: trio.Nursery) -> Instance:
         identity = InstanceId(self.ports.uuid())
-        owner = Owner(self._launches, identity, tenant, loaded.identity)
+        owner = Owner(self._launches, identity, launch.tenant, launch.loaded.identity)
         self._launches += 1
-        limits = self.settings.limits
-        instance = Instance(owner, user, input_text, limits, self.ports, capture)
+        instance = launch.instance(owner, self.settings.limits, self.ports)
         self._running[identity] = instance
-        self._nursery.start_soon(
-            self._run, instance, loaded, arguments, name=f"instance {owner.number}"
-        )
+        nursery.start_soon(self._run, instance, launch, name=f"instance {owner.number}")
         return instance
 
-    async def _run(
-        self, instance: Instance, loaded: ProgramLike, arguments: tuple[str, ...]
-    ) -> None:
+    async def _run(self, instance: Instance, launch: Launch) -> None:
         try:
-            await instance.run(lambda instance: self._live(instance, loaded, arguments))
+            await instance.run(lambda instance: self._live(instance, launch))
         finally:
             self._finished[instance.id] = self._running.pop(instance.id)
+            if launch.family is not None:  # nobody but its parent asks for its end
+                self.forget(instance)
 
-    async def _live(
-        self, instance: Instance, loaded: ProgramLike, arguments: tuple[str, ...]
-    ) -> str:
+    async def _live(self, instance: Instance, launch: Launch) -> str:
         """The body of an instance; nesting is the order of death, inside first."""
+        loaded, outlet = launch.loaded, launch.outlet_of(instance)
         async with AsyncExitStack() as leases, trio.open_nursery() as queues:
             resident = Resident(instance.owner, instance.end_with, lambda: host.client_waiting)
             scope = InstanceScope(resident, leases, queues, self.settings.limits, self.ports)
-            host = self._host(instance, scope, (*loaded.arguments, *arguments))
+            children = Children(
+                instance, loaded, queues, outlet, self.settings.limits, self._launch_child
+            )
+            host = self._host(instance, scope, launch, children)
             try:
                 async with loaded.open_guest(
                     host,
@@ -159,22 +175,23 @@ class Engine:
         return host.return_value
 
     def _host(
-        self, instance: Instance, scope: InstanceScope, arguments: tuple[str, ...]
+        self, instance: Instance, scope: InstanceScope, launch: Launch, children: Children
     ) -> InstanceHost:
         random = self.ports.streams.fresh(f"guest/{instance.owner.number}")
         return InstanceHost(
             owner=instance.owner,
-            arguments=arguments,
+            arguments=(*launch.loaded.arguments, *launch.arguments),
             models={name: InstanceModel(model, scope) for name, model in self.models.items()},
-            outlet=instance.outlet,
+            outlet=children.outlet,
             inbox=instance.inbox,
             topics=self._topics,
             kvs=self._kvs,
+            children=children,
             facts=self._facts(),
             limits=self.settings.limits,
             wasi=WasiState(
-                stdout=text_sink(instance.outlet.put, "stdout"),
-                stderr=text_sink(instance.outlet.put, "stderr"),
+                stdout=text_sink(children.outlet.put, "stdout"),
+                stderr=text_sink(children.outlet.put, "stderr"),
                 random=random,
                 wall=self.ports.wall,
                 limits=self.settings.limits,

@@ -12,8 +12,10 @@ from typing import Protocol
 import attrs
 
 from pie_trio.decode import Decode, DecodeDraft
+from pie_trio.errors import PieError
 from pie_trio.mailbox import Reply
 from pie_trio.messages import (
+    InstanceEnded,
     InstanceId,
     OutputEvent,
     PassDraft,
@@ -133,6 +135,47 @@ class Inbox(Protocol):
 
     def blob_ticket(self) -> Reply[bytes]: ...
     def withdraw_blob(self, ticket: Reply[bytes]) -> None: ...
+
+
+class ChildHandle(Protocol):
+    """A child of an instance. It ends when this is closed, or when its parent ends."""
+
+    @property
+    def ended(self) -> Reply[InstanceEnded]:
+        """Filled when everything that it held is back."""
+        ...
+
+    @property
+    def failure(self) -> PieError | None:
+        """Of one that has ended: why it did not return."""
+        ...
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether there is a message, or the end."""
+        ...
+
+    async def wait_readable(self) -> None:
+        """Until something has changed; it may have been something else."""
+        ...
+
+    def receive(self) -> str | None: ...
+    def send(self, message: str) -> None:
+        """Raises `TooMany` and `Terminated`."""
+        ...
+
+    def cancel(self, reason: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class ChildStarter(Protocol):
+    """Starts programs inside of one instance."""
+
+    async def start(
+        self, program: str, arguments: Sequence[str], deadline_seconds: float | None
+    ) -> ChildHandle:
+        """Without a name, the program of the parent. Raises `PieError`."""
+        ...
 
 
 @attrs.frozen

@@ -149,6 +149,24 @@ class OutputReader:
                 return [self._buffer._terminal]
             await self._buffer._changed.wait()
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether there is an event that was not handed out, or none will come any more."""
+        return len(self._buffer._events) > self._shown or self._buffer.is_closed
+
+    async def wait_changed(self) -> None:
+        """Until something was written, or the buffer was closed or let go of."""
+        await self._buffer._changed.wait()
+
+    def take(self) -> OutputEvent | None:
+        """The oldest event, acknowledged at once; none if there is none. Never the terminal one."""
+        assert self._shown == 0, "whoever takes leaves nothing to acknowledge"
+        if self._detached or not self._buffer._events:
+            return None
+        event = self._buffer._events[0]
+        self._buffer._acknowledge(1)
+        return event
+
     def acknowledge(self, count: int = 1) -> None:
         """The oldest `count` events handed out have left; the terminal needs no acknowledging.
 

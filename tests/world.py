@@ -22,7 +22,7 @@ from pie_trio.events import Event
 from pie_trio.home import Home
 from pie_trio.messages import InstanceEnded, OutputEvent, ResourceKind
 from pie_trio.ports import Ports, RandomStreams
-from pie_trio.program_loader import ProgramLoader
+from pie_trio.program_loader import LoaderMaker, ProgramLoader
 from pie_trio.recording import recording_loader
 from pie_trio.served_model import ServedModel
 from pie_trio.services.page_pool import Books
@@ -118,6 +118,7 @@ async def open_world(
     wall: Callable[[], float] = time.time,
     checks_books: bool = True,
     records: bool = False,
+    loader: LoaderMaker | None = None,
 ) -> AsyncIterator[World]:
     script = script or WorkerScript()
     links: list[InlineLink] = []
@@ -137,7 +138,7 @@ async def open_world(
         shared_home(root),
         launcher=launcher or inline_launcher(script, links),
         slicing=slicing,
-        loader=recording_loader(ports) if records else ProgramLoader,
+        loader=loader or (recording_loader(ports) if records else ProgramLoader),
     ) as engine:
         world = World(engine, script, links, events)
         yield world

@@ -7,12 +7,13 @@ is filled. The last two are synchronous, so nobody can see the death before the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 import trio
 
 from pie_trio.config import Limits
-from pie_trio.errors import PieError, Terminated
+from pie_trio.errors import PieError, Terminated, retold
 from pie_trio.events import InstanceFinished, InstanceLaunched
 from pie_trio.inbox import InstanceInbox
 from pie_trio.mailbox import Reply
@@ -25,18 +26,32 @@ class Instance:
     """What the engine and the gateway know of one inferlet."""
 
     def __init__(
-        self, owner: Owner, user: str, input_text: str, limits: Limits, ports: Ports, capture: bool
+        self,
+        owner: Owner,
+        user: str,
+        input_text: str,
+        limits: Limits,
+        ports: Ports,
+        capture: bool,
+        *,
+        depth: int = 0,
+        deadline: float = math.inf,
+        surroundings: str = "the engine is stopping",
     ) -> None:
+        """`surroundings`: what it tells when whatever it lives in ends before it does."""
         self.owner = owner
         self.user = user
+        self.depth = depth  # 0: launched by a client; more: by an instance, that many above it
         self.input_text = input_text
         self.started_at = trio.current_time()
         self.ended_at: float | None = None
         self.outlet = OutputBuffer(limits, capture=capture)
         self.inbox = InstanceInbox(limits)
         self.ended: Reply[InstanceEnded] = Reply()
+        self.failure: PieError | None = None  # why it did not return, once it has ended
         self._ports = ports
-        self._scope = trio.CancelScope()
+        self._surroundings = surroundings
+        self._scope = trio.CancelScope(deadline=deadline)
         self._cause: PieError | None = None
 
     @property
@@ -78,8 +93,10 @@ class Instance:
 
     def _end(self, value: str | None) -> None:
         if value is None and self._cause is None:
-            self._cause = Terminated("the engine is stopping")
+            is_late = self._scope.cancelled_caught
+            self._cause = Terminated("its deadline has passed" if is_late else self._surroundings)
         cause, self._cause = self._cause, None  # it holds the frames of the guest's last calls
+        self.failure = None if cause is None else retold(cause)
         kind = None if cause is None else type(cause).__name__
         error = None if cause is None else str(cause) or kind
         self.ended_at = trio.current_time()

@@ -16,8 +16,8 @@ import attrs
 import pie_trio.services
 from pie_trio.config import Limits
 from pie_trio.decode import Decode, DecodeDraft
-from pie_trio.errors import GuestFault, NoSuchExport
-from pie_trio.handles import EngineFacts, ModelFacts, ModelHandle
+from pie_trio.errors import BadProgram, GuestFault, NoSuchExport
+from pie_trio.handles import ChildHandle, EngineFacts, ModelFacts, ModelHandle
 from pie_trio.inbox import InstanceInbox
 from pie_trio.mailbox import Reply
 from pie_trio.messages import (
@@ -189,6 +189,7 @@ class World:
             inbox=InstanceInbox(self.limits),
             topics=self.topics,
             kvs=self.kvs,
+            children=NoChildren(),
             facts=self._facts(),
             limits=self.limits,
             wasi=_wasi(console or _swallow),
@@ -205,6 +206,15 @@ class World:
             ],
             programs=lambda tenant: [f"program-of-{tenant}@1.0.0"],
         )
+
+
+class NoChildren:
+    """Implements `handles.ChildStarter`: no program is installed."""
+
+    async def start(
+        self, program: str, _arguments: Sequence[str], _deadline_seconds: float | None
+    ) -> ChildHandle:
+        raise BadProgram(f"there is no program {program!r}")
 
 
 async def _swallow(_data: bytes) -> None:

@@ -477,6 +477,49 @@ void evolve_update_adapter(common_queue queue, uint32_t adapter_ptr, const float
 /* ---- pie:ext/errors@0.1.0 ---- */
 
 
+/* ---- pie:ext/child@0.1.0 ---- */
+
+typedef int32_t child_process;
+IMPORT("pie:ext/child@0.1.0", "[resource-drop]process")
+void child_process_drop(child_process self);
+
+/* process.pollable: func() -> pollable */
+IMPORT("pie:ext/child@0.1.0", "[method]process.pollable")
+poll_pollable child_process_pollable(child_process self);
+
+typedef struct { uint32_t needed; uint32_t free; uint32_t held_by_you; uint32_t capacity; } errors_out_of_pages;
+
+typedef struct { uint8_t tag; union { errors_out_of_pages out_of_pages; string worker_lost; string budget_exceeded; string cancelled; string failed; string invalid; }; } errors_error;
+
+typedef struct { bool is_error; union { errors_error error; }; } result_void_errors_error;
+
+/* process.send: func(message: string) -> result<_, error> */
+IMPORT("pie:ext/child@0.1.0", "[method]process.send")
+void child_process_send(child_process self, const char *message, uint32_t message_length, result_void_errors_error *result);
+
+/* process.receive: func() -> option<string> */
+IMPORT("pie:ext/child@0.1.0", "[method]process.receive")
+void child_process_receive(child_process self, option_string *result);
+
+typedef struct { bool is_error; union { string ok; errors_error error; }; } result_string_errors_error;
+
+typedef struct { bool some; result_string_errors_error value; } option_result_string_errors_error;
+
+/* process.outcome: func() -> option<result<string, error>> */
+IMPORT("pie:ext/child@0.1.0", "[method]process.outcome")
+void child_process_outcome(child_process self, option_result_string_errors_error *result);
+
+/* process.cancel: func(reason: string) */
+IMPORT("pie:ext/child@0.1.0", "[method]process.cancel")
+void child_process_cancel(child_process self, const char *reason, uint32_t reason_length);
+
+typedef struct { bool is_error; union { child_process ok; errors_error error; }; } result_child_process_errors_error;
+
+/* start: func(program: string, arguments: list<string>, deadline-ms: option<u64>) -> result<process, error> */
+IMPORT("pie:ext/child@0.1.0", "start")
+void child_start(const char *program, uint32_t program_length, const string *arguments, uint32_t arguments_length, bool deadline_ms_some, uint64_t deadline_ms, result_child_process_errors_error *result);
+
+
 /* ---- pie:ext/generate@0.1.0 ---- */
 
 typedef uint8_t generate_finish_reason;
@@ -489,10 +532,6 @@ void generate_token_stream_drop(generate_token_stream self);
 /* token-stream.pollable: func() -> pollable */
 IMPORT("pie:ext/generate@0.1.0", "[method]token-stream.pollable")
 poll_pollable generate_token_stream_pollable(generate_token_stream self);
-
-typedef struct { uint32_t needed; uint32_t free; uint32_t held_by_you; uint32_t capacity; } errors_out_of_pages;
-
-typedef struct { uint8_t tag; union { errors_out_of_pages out_of_pages; string worker_lost; string budget_exceeded; string cancelled; string failed; string invalid; }; } errors_error;
 
 typedef struct { bool is_error; union { list_uint32 ok; errors_error error; }; } result_list_uint32_errors_error;
 
@@ -509,8 +548,6 @@ void generate_token_stream_finished(generate_token_stream self, option_generate_
 /* token-stream.stop: func() -> u32 */
 IMPORT("pie:ext/generate@0.1.0", "[method]token-stream.stop")
 uint32_t generate_token_stream_stop(generate_token_stream self);
-
-typedef struct { bool is_error; union { errors_error error; }; } result_void_errors_error;
 
 /* token-stream.truncate: func(keep: u32) -> result<_, error> */
 IMPORT("pie:ext/generate@0.1.0", "[method]token-stream.truncate")

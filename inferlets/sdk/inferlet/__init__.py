@@ -15,6 +15,7 @@ from inferlet import kvs
 from inferlet.arguments import ArgumentParser
 from inferlet.beam import Beam
 from inferlet.brle import Brle, causal_mask
+from inferlet.child import Child, ChildFailed, start_child
 from inferlet.context import Context
 from inferlet.errors import BudgetExceeded, Cancelled, OutOfPages, PassFailed, Refused, WorkerLost
 from inferlet.forward import Distribution, ForwardPass, PassResult
@@ -25,6 +26,7 @@ from inferlet.queue import KvPage, Priority, Queue
 from inferlet.runtime import get_instance_id, get_version, query, set_return
 from inferlet.sampler import Sampler
 from inferlet.stop import StopCondition, any_of, ends_with, max_tokens, stop_tokens
+from inferlet.tasks import TaskGroup, task_group
 from inferlet.text import TextStream
 
 __all__ = [
@@ -33,6 +35,8 @@ __all__ = [
     "Brle",
     "BudgetExceeded",
     "Cancelled",
+    "Child",
+    "ChildFailed",
     "Context",
     "Distribution",
     "Drafter",
@@ -49,6 +53,7 @@ __all__ = [
     "Sampler",
     "StopCondition",
     "Subscription",
+    "TaskGroup",
     "TextStream",
     "Tokenizer",
     "Verified",
@@ -67,6 +72,8 @@ __all__ = [
     "receive",
     "send",
     "set_return",
+    "start_child",
     "stop_tokens",
     "subscribe",
+    "task_group",
 ]

@@ -8,6 +8,7 @@ It must never choose by guest: what a guest may do is decided by the handles of 
 from __future__ import annotations
 
 from pie_trio.wasm.host.adapter import ADAPTER
+from pie_trio.wasm.host.child import CHILD
 from pie_trio.wasm.host.common import COMMON
 from pie_trio.wasm.host.evolve import EVOLVE
 from pie_trio.wasm.host.forward import FORWARD
@@ -35,6 +36,7 @@ def inferlet_interfaces() -> HostInterfaces:
         "inferlet:image/image": IMAGE,
         "inferlet:zo/evolve": EVOLVE,
         "pie:ext/errors": {},
+        "pie:ext/child": CHILD,
         "pie:ext/generate": GENERATE,
         "pie:ext/pages": PAGES,
     }

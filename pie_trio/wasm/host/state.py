@@ -15,7 +15,7 @@ import attrs
 
 from pie_trio.config import Limits
 from pie_trio.errors import TooMany
-from pie_trio.handles import EngineFacts, Inbox, ModelTable, Outlet
+from pie_trio.handles import ChildStarter, EngineFacts, Inbox, ModelTable, Outlet
 from pie_trio.messages import OutputEvent, Owner
 from pie_trio.services.kvs import KeyValueStore
 from pie_trio.services.topics import TopicBoard
@@ -77,6 +77,7 @@ class InstanceHost:
     inbox: Inbox
     topics: TopicBoard
     kvs: KeyValueStore
+    children: ChildStarter
     facts: EngineFacts
     limits: Limits
     wasi: WasiState
