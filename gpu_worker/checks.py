@@ -94,6 +94,9 @@ def _broken_outputs(batch: BatchArrays, rows: Array, facts: Facts) -> Iterator[t
     if len(batch.adjustments):
         bad = _bad_adjustments(batch.adjustments, facts.vocab_size)
         yield "an adjustment is out of bounds", owner[owners(batch.adjustment_indptr)[bad]]
+    if len(batch.written):
+        bad = owners(batch.written_indptr)[batch.written < 0]
+        yield "a text under a grammar has a token that is none", owner[bad]
     owner = owners(batch.embed_indptr)
     bad_rows = (batch.embed_rows < 0) | (batch.embed_rows >= rows[owner])
     bad_slots = (batch.embed_slots < 0) | (batch.embed_slots >= facts.embeddings)

@@ -7,13 +7,16 @@ It must never touch a page for a request that it refuses.
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
+import attrs
 import numpy as np
 import torch
 
 from gpu_worker.checks import batch_error, owners, request_errors
+from gpu_worker.constraints import Allowed, Constraints, Refusal, Written, texts_of
 from gpu_worker.interface import Facts
 from gpu_worker.kernel_choice import KernelChoice, choose_kernels
 from gpu_worker.kernels import Decoder, Step
@@ -26,6 +29,7 @@ from gpu_worker.wire import Answer, BatchArrays, BatchResult, SamplerKind, Worke
 from gpu_worker.wire.arrays import Array
 
 HEAD_ROWS_MAX = 256  # rows whose logits exist at a time
+NOT_FINITE = Refusal("the logits are not finite")
 NUMERIC = {
     "bf16": "bf16 weights, fp32 arithmetic",
     "int8": "int8 weights and rows by blocks, fp32 sums and attention",
@@ -45,15 +49,17 @@ def load_executor(
         )
         parameters = read_parameters(config, Weights(directory))
         decoder = kernels.decoder(config, parameters, facts.pages, facts.page_size)
-        return TorchExecutor(facts, decoder)
+        constraints = Constraints(directory / "tokenizer.json", config.vocab_size)
+        return TorchExecutor(facts, decoder, constraints)
 
 
 class TorchExecutor:
     """A Llama-family model over paged memory."""
 
-    def __init__(self, facts: Facts, decoder: Decoder) -> None:
+    def __init__(self, facts: Facts, decoder: Decoder, constraints: Constraints) -> None:
         self.facts = facts
         self._decoder = decoder
+        self._constraints = constraints
         self._embeddings = torch.zeros(facts.embeddings, facts.hidden_size)
 
     @torch.inference_mode()
@@ -63,6 +69,7 @@ class TorchExecutor:
         if failure is None:
             answers = self._answers(batch)
         else:
+            self._constraints.prepare(batch.lesson, ())
             answers = (Answer((), (), failure),) * batch.request_count
         step_seconds = time.perf_counter() - started
         return BatchResult(batch.generation, batch.number, step_seconds, answers)
@@ -73,18 +80,43 @@ class TorchExecutor:
         errors = request_errors(batch, self.facts)
         chosen = np.ones(batch.request_count, dtype=bool)
         chosen[list(errors)] = False
-        results: list[list[int | Distribution]] = [[] for _ in chosen]
-        if chosen.any():
-            hidden = self._forward(batch, chosen)
-            for request, result in self._outputs(batch, chosen, hidden):
-                if result is None:
-                    errors[request] = "the logits are not finite"
-                else:
-                    results[request].extend(result)
+        owner = owners(batch.output_indptr)
+        texts = texts_of(batch, chosen[owner])
+        found: dict[int, Result | Refusal] = {}
+        with self._constraints.beside(batch.lesson, texts.values()) as allowed:
+            if chosen.any():
+                hidden = self._forward(batch, chosen)
+                found = self._outputs(batch, chosen, hidden, _Under(texts, allowed()))
+        closed = self._go_on(texts, found)
+        results: list[list[Result]] = [[] for _ in chosen]
+        for place, result in sorted(found.items()):
+            if isinstance(result, Refusal):
+                errors[int(owner[place])] = result.reason
+            else:
+                results[owner[place]].append(result)
+        ends = {int(owner[place]) for place in closed}
         return tuple(
-            Answer((), (), errors[request]) if request in errors else _answer(found)
-            for request, found in enumerate(results)
+            Answer((), (), errors[request])
+            if request in errors
+            else _answer([*chain.from_iterable(parts)], request in ends)
+            for request, parts in enumerate(results)
         )
+
+    def _go_on(self, texts: Mapping[int, Written], found: dict[int, Result | Refusal]) -> list[int]:
+        """The texts under grammars take their tokens: those outputs that are closed by theirs."""
+        drawn = {
+            place: result[0]
+            for place in texts
+            if not isinstance(result := found[place], Refusal) and isinstance(result[0], int)
+        }
+        states = self._constraints.advance([(texts[place], drawn[place]) for place in drawn])
+        closed = []
+        for place, state in zip(drawn, states, strict=True):
+            if isinstance(state, Refusal):
+                found[place] = state
+            elif state:
+                closed.append(place)
+        return closed
 
     def _forward(self, batch: BatchArrays, chosen: Array) -> torch.Tensor:
         """Final hidden rows in the rows' places; those of requests left out are undefined."""
@@ -107,39 +139,58 @@ class TorchExecutor:
                 self._embeddings[slot] = hidden[row]
 
     def _outputs(
-        self, batch: BatchArrays, chosen: Array, hidden: torch.Tensor
-    ) -> Iterator[tuple[int, Result | None]]:
-        """Each wanted output with its request, in order; none where the logits are no numbers."""
+        self, batch: BatchArrays, chosen: Array, hidden: torch.Tensor, under: "_Under"
+    ) -> dict[int, Result | Refusal]:
+        """Every output that is wanted, or why there is none."""
         owner = owners(batch.output_indptr)
         wanted = chosen[owner]
         is_best = _are_plainly_best(batch)
         rows = batch.row_indptr[owner] + batch.output_rows
-        found: dict[int, Result | None] = {}
+        found = under.refused()
+        wanted[list(found)] = False
         for part in _parts(wanted & is_best):
             found |= zip(part.tolist(), self._best(hidden[rows[part]]), strict=True)
         for part in _parts(wanted & ~is_best):
-            choices = [Choice(batch.output(i), int(batch.seeds[owner[i]])) for i in part.tolist()]
+            choices = [
+                Choice(batch.output(i), int(batch.seeds[owner[i]]), under.allowed(i))
+                for i in part.tolist()
+            ]
             found |= zip(part.tolist(), self._sampled(hidden[rows[part]], choices), strict=True)
-        for index, request in enumerate(owner.tolist()):
-            if index in found:
-                yield request, found[index]
+        return found
 
-    def _best(self, hidden: torch.Tensor) -> list[Result | None]:
+    def _best(self, hidden: torch.Tensor) -> list[Result | Refusal]:
         best, finite = self._decoder.best(hidden)
         pairs = zip(best.tolist(), finite.tolist(), strict=True)
-        return [(token,) if good else None for token, good in pairs]
+        return [(token,) if good else NOT_FINITE for token, good in pairs]
 
-    def _sampled(self, hidden: torch.Tensor, choices: list[Choice]) -> list[Result | None]:
+    def _sampled(self, hidden: torch.Tensor, choices: list[Choice]) -> list[Result | Refusal]:
         logits = self._decoder.logits(hidden)
         finite = torch.isfinite(logits.sum(dim=-1)).tolist()
         results = sample(logits.nan_to_num(), choices, self.facts.distribution_max)
-        return [r if good else None for r, good in zip(results, finite, strict=True)]
+        return [r if good else NOT_FINITE for r, good in zip(results, finite, strict=True)]
+
+
+@attrs.frozen
+class _Under:
+    """The outputs of a batch that are under a grammar, and what may follow their texts."""
+
+    texts: Mapping[int, Written]
+    followers: Allowed
+
+    def allowed(self, place: int) -> Array | None:
+        found = self.followers.get(self.texts.get(place, b""))
+        return None if isinstance(found, Refusal) else found
+
+    def refused(self) -> dict[int, Result | Refusal]:
+        found = {place: self.followers[text] for place, text in self.texts.items()}
+        return {place: why for place, why in found.items() if isinstance(why, Refusal)}
 
 
 def _are_plainly_best(batch: BatchArrays) -> Array:
     """The outputs for which the likeliest token is all that is wanted: nobody needs the logits."""
     best = (batch.temperatures == 0) & (batch.output_kinds != SamplerKind.DISTRIBUTION)
-    return np.asarray(best & (batch.logprobs == 0) & (np.diff(batch.adjustment_indptr) == 0))
+    is_plain = (batch.logprobs == 0) & (np.diff(batch.adjustment_indptr) == 0)
+    return np.asarray(best & is_plain & (np.diff(batch.written_indptr) == 0))
 
 
 def _parts(marked: Array) -> Iterator[Array]:
@@ -149,10 +200,10 @@ def _parts(marked: Array) -> Iterator[Array]:
         yield indices[start : start + HEAD_ROWS_MAX]
 
 
-def _answer(results: list[int | Distribution]) -> Answer:
+def _answer(results: list[int | Distribution], is_closed: bool) -> Answer:
     tokens = tuple(result for result in results if isinstance(result, int))
     distributions = tuple(result for result in results if not isinstance(result, int))
-    return Answer(tokens, distributions, None)
+    return Answer(tokens, distributions, None, is_closed)
 
 
 def facts_of(name: str, config: DecoderConfig, limits: WorkerLimits, numeric: str) -> Facts:

@@ -15,7 +15,8 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from gpu_worker.checks import batch_error, request_errors
+from gpu_worker.checks import batch_error, owners, request_errors
+from gpu_worker.constraints import Allowed, Constraints, Refusal, Written, texts_of
 from gpu_worker.interface import Facts
 from gpu_worker.mixing import mix
 from gpu_worker.wire import (
@@ -27,6 +28,7 @@ from gpu_worker.wire import (
     SamplerKind,
     WorkerLimits,
 )
+from gpu_worker.wire.arrays import Array
 
 PAGE_BYTES_PER_TOKEN = 4096  # what a slot of a small model would take, to size the page pool
 PRINTABLE_FIRST, PRINTABLE_COUNT = 32, 95
@@ -53,11 +55,13 @@ class PretendModel:
     name: str = "pretend"
     vocab_size: int = 264
     end_token: int = 258
+    tokenizer: Path = Path("tokenizer.json")
 
     @classmethod
     def read(cls, directory: Path) -> "PretendModel":
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        return cls(directory.name, int(config["vocab_size"]), int(config["eos_token_id"]))
+        sizes = int(config["vocab_size"]), int(config["eos_token_id"])
+        return cls(directory.name, *sizes, directory / "tokenizer.json")
 
 
 class PretendExecutor:
@@ -67,6 +71,7 @@ class PretendExecutor:
         self._model = model
         self._pace = pace
         self.facts = _facts(model, limits)
+        self._constraints = Constraints(model.tokenizer, model.vocab_size)
         self._slots = np.zeros((self.facts.pages, limits.page_size), dtype=np.uint64)
         self._embeddings = np.zeros(limits.embeddings, dtype=np.uint64)
 
@@ -76,6 +81,7 @@ class PretendExecutor:
         if failure is None:
             answers = self._answers(batch)
         else:
+            self._constraints.prepare(batch.lesson, ())
             answers = (Answer((), (), failure),) * batch.request_count
         self._last(started, len(batch.tokens))
         step_seconds = time.perf_counter() - started
@@ -91,13 +97,15 @@ class PretendExecutor:
         for source, target in batch.copies.tolist():
             self._slots[target] = self._slots[source]
         errors = request_errors(batch, self.facts)
+        is_good = ~np.isin(owners(batch.output_indptr), list(errors))
+        allowed = self._constraints.prepare(batch.lesson, texts_of(batch, is_good).values())
         requests = [batch.request(index) for index in range(batch.request_count)]
         good = [request for index, request in enumerate(requests) if index not in errors]
         # Every request writes before any reads: a later one may continue an earlier one's pages.
         for request in good:
             self._append(request)
         return tuple(
-            Answer((), (), errors[index]) if index in errors else self._answer(request)
+            Answer((), (), errors[index]) if index in errors else self._answer(request, allowed)
             for index, request in enumerate(requests)
         )
 
@@ -116,7 +124,7 @@ class PretendExecutor:
         ]
         self._slots.reshape(-1)[places[total - len(digests) :]] = np.array(digests, dtype=np.uint64)
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: Request, allowed: Allowed) -> Answer:
         places, total = self._slot_places(request)
         context = self._slots.reshape(-1)[places]
         sums: dict[int, int] = {}
@@ -128,29 +136,48 @@ class PretendExecutor:
             self._embeddings[slot] = sums[row]
         tokens: list[int] = []
         lists: list[tuple[list[int], list[float]]] = []
+        drawn: list[tuple[Written, int]] = []
         for output in request.outputs:
-            checksum = sums[output.row]
+            checksum, among = sums[output.row], allowed.get(output.written)
+            if isinstance(among, Refusal):
+                return Answer((), (), among.reason)
             if output.kind is SamplerKind.DISTRIBUTION:
-                lists.append(self._distribution(output, checksum))
+                lists.append(self._distribution(output, checksum, among))
                 continue
-            tokens.append(self._token(request.seed, output, checksum))
+            tokens.append(self._token(request.seed, output, checksum, among))
             if output.logprobs:
                 lists.append(_logprobs(tokens[-1], output.logprobs - 1, checksum))
-        return Answer(tuple(tokens), tuple(lists), None)
+            if among is not None:
+                drawn.append((output.written, tokens[-1]))
+        states = self._constraints.advance(drawn)
+        for state in states:
+            if isinstance(state, Refusal):
+                return Answer((), (), state.reason)
+        return Answer(tuple(tokens), tuple(lists), None, any(states))
 
-    def _token(self, seed: int, output: OutputRow, checksum: int) -> int:
+    def _token(self, seed: int, output: OutputRow, checksum: int, among: Array | None) -> int:
         checksum ^= _digest(output.adjustments)
         if output.temperature > 0:
             checksum = mix(checksum ^ mix(seed, output.row), 0)
-        if self._pace.end_every and (checksum >> 32) % self._pace.end_every == 0:
+        says_end = self._pace.end_every and (checksum >> 32) % self._pace.end_every == 0
+        if says_end and (among is None or self._model.end_token in among):
             return self._model.end_token
+        if among is not None:
+            return int(among[checksum % len(among)])
         return PRINTABLE_FIRST + checksum % PRINTABLE_COUNT
 
-    def _distribution(self, output: OutputRow, checksum: int) -> tuple[list[int], list[float]]:
+    def _distribution(
+        self, output: OutputRow, checksum: int, among: Array | None
+    ) -> tuple[list[int], list[float]]:
         """The greedy token first, then its neighbours, each with two thirds of the last one."""
-        room = min(self.facts.distribution_max, PRINTABLE_COUNT)
-        ids = _likeliest(checksum, min(output.top_k or room, room))
-        return ids, _SHARES[: len(ids)].tolist()
+        count = PRINTABLE_COUNT if among is None else min(len(among), PRINTABLE_COUNT)
+        room = min(self.facts.distribution_max, count)
+        wanted = min(output.top_k or room, room)
+        if among is None:
+            ids = _likeliest(checksum, wanted)
+        else:
+            ids = [int(among[(checksum + i) % len(among)]) for i in range(wanted)]
+        return ids, (_SHARES[:wanted] / _SHARES[:count].sum()).tolist()
 
 
 def _likeliest(checksum: int, count: int) -> list[int]:

@@ -1,10 +1,10 @@
 """From logits to tokens, distributions and log-probabilities.
 
 Owns the six samplers. Temperature nought is the argmax, exactly, for every one that draws a token.
-Adjustments change the logits before any sampler sees them; log-probabilities are those of the
-model itself, at temperature one, whatever was adjusted. A draw is the inverse of the cumulated
-weights at a number that depends on the seed and the row alone, so a seed gives the same token
-whatever else is in the batch.
+Adjustments change the logits before any sampler sees them, and a constraint says which of them
+there are; log-probabilities are those of the model itself, at temperature one, whatever was
+adjusted. A draw is the inverse of the cumulated weights at a number that depends on the seed and
+the row alone, so a seed gives the same token whatever else is in the batch.
 It must never hold a random state.
 """
 
@@ -16,6 +16,7 @@ import torch
 
 from gpu_worker.mixing import uniform
 from gpu_worker.wire import OutputRow, SamplerKind
+from gpu_worker.wire.arrays import Array
 from gpu_worker.wire.outputs import ADJUSTMENT_KIND
 
 COLDEST = 1e-6  # what a temperature of nought means for a distribution
@@ -32,6 +33,7 @@ class Choice:
 
     output: OutputRow
     seed: int
+    allowed: Array | None = None  # the tokens from which is chosen, rising; none: from all
 
 
 def sample(logits: torch.Tensor, choices: Sequence[Choice], distribution_max: int) -> list[Result]:
@@ -40,16 +42,27 @@ def sample(logits: torch.Tensor, choices: Sequence[Choice], distribution_max: in
     best: list[int] = adjusted.argmax(dim=-1).tolist()
     results: list[Result] = []
     for place, (choice, greedy) in enumerate(zip(choices, best, strict=True)):
-        output, row = choice.output, adjusted[place]
+        output, row, allowed = choice.output, adjusted[place], choice.allowed
+        if allowed is not None:
+            row = row[torch.from_numpy(allowed)]
+            greedy = int(row.argmax())
         if output.kind is SamplerKind.DISTRIBUTION:
-            results.append((_distribution(row, output, distribution_max),))
+            head = _distribution(row, output, distribution_max)
+            results.append((_named(head, allowed),))
             continue
         token = greedy if output.temperature == 0 else _draw(row, row[greedy], choice)
+        token = token if allowed is None else int(allowed[token])
         if output.logprobs:
             results.append((token, _logprobs(logits[place], token, output.logprobs - 1)))
         else:
             results.append((token,))
     return results
+
+
+def _named(head: Distribution, allowed: Array | None) -> Distribution:
+    """With tokens in place of their ranks among those that are allowed."""
+    ids, shares = head
+    return (ids if allowed is None else allowed[ids].tolist()), shares
 
 
 def _adjusted(logits: torch.Tensor, choices: Sequence[Choice]) -> torch.Tensor:
@@ -61,7 +74,7 @@ def _adjusted(logits: torch.Tensor, choices: Sequence[Choice]) -> torch.Tensor:
     for place in places:
         records = np.frombuffer(choices[place].output.adjustments, ADJUSTMENT_KIND)
         tokens, factors, addends = (
-            torch.from_numpy(np.ascontiguousarray(records[name])) for name in ("f0", "f1", "f2")
+            torch.from_numpy(np.array(records[name])) for name in ("f0", "f1", "f2")
         )
         ours = logits[place, tokens]
         adjusted[place, tokens] = torch.where(ours > 0, ours / factors, ours * factors) + addends

@@ -19,6 +19,7 @@ import torch
 
 from gpu_worker.attention.gathered import attend
 from gpu_worker.attention.plan import make_plan
+from gpu_worker.constraints import Constraints
 from gpu_worker.executor import TorchExecutor, facts_of
 from gpu_worker.kernels import Decoder, Memory, Step
 from gpu_worker.kv_cache import KvCache
@@ -131,10 +132,11 @@ def machine(directory: Path, kind: str, numeric: str = "bf16") -> Machine:
         facts = facts_of("tested", config, LIMITS, kind)
         parameters = read_parameters(config, Weights(directory))
         model = Recording(kernels(kind, numeric).decoder(config, parameters, facts.pages, PAGE))
+    constraints = Constraints(directory / "tokenizer.json", config.vocab_size)
     draw = random.Random(3)
     free = list(range(LIMITS.pages_max or 0))
     draw.shuffle(free)
-    return Machine(model, TorchExecutor(facts, model), reference, free, draw)
+    return Machine(model, TorchExecutor(facts, model, constraints), reference, free, draw)
 
 
 def check_shuffled_batches(m: Machine) -> None:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from gpu_worker.wire.errors import WireError
 from gpu_worker.wire.fragments import COLUMNS, pack
+from gpu_worker.wire.grammars import Lesson
 from gpu_worker.wire.messages import Batch, Request
 from gpu_worker.wire.outputs import ADJUSTMENT_KIND, OutputRow, SamplerKind
 
@@ -46,6 +47,8 @@ BATCH_FRAMES = (
     ("logprobs", "<i4"),
     ("adjustment_indptr", "<i4"),
     ("adjustments", ADJUSTMENT_KIND),
+    ("written_indptr", "<i4"),
+    ("written", "<i4"),
     ("embed_indptr", "<i4"),
     ("embed_rows", "<i4"),
     ("embed_slots", "<i4"),
@@ -70,7 +73,7 @@ _INDEX_POINTERS = {
 @attrs.frozen(eq=False)
 class BatchArrays:
     """One batch. `mask_indptr` has one part per row, in pairs; rows of unmasked requests are
-    empty. `adjustment_indptr` has one part per output.
+    empty. `adjustment_indptr` and `written_indptr` have one part per output.
     """
 
     generation: int
@@ -96,9 +99,12 @@ class BatchArrays:
     logprobs: Array
     adjustment_indptr: Array
     adjustments: Array
+    written_indptr: Array
+    written: Array
     embed_indptr: Array
     embed_rows: Array
     embed_slots: Array
+    lesson: Lesson | None = None
 
     @property
     def request_count(self) -> int:
@@ -108,7 +114,7 @@ class BatchArrays:
         """Back to requests, one integer at a time: for pretend executors and tests."""
         copies = tuple((int(source), int(target)) for source, target in self.copies)
         requests = tuple(self.request(index) for index in range(self.request_count))
-        return Batch(self.generation, self.number, copies, requests)
+        return Batch(self.generation, self.number, copies, requests, self.lesson)
 
     def request(self, index: int) -> Request:
         rows = _part(self.row_indptr, index)
@@ -144,7 +150,13 @@ class BatchArrays:
             min_p=float(self.min_ps[index]),
             logprobs=int(self.logprobs[index]),
             adjustments=self.adjustments[_part(self.adjustment_indptr, index)].tobytes(),
+            written=self.text_written(index),
         )
+
+    def text_written(self, index: int) -> bytes:
+        """Of an output, as `OutputRow.written`."""
+        written: bytes = self.written[_part(self.written_indptr, index)].tobytes()
+        return written
 
 
 def _part(indptr: Array, index: int) -> slice:
@@ -170,6 +182,7 @@ def _columns(batch: Batch) -> dict[str, bytes]:
     rows = [fragment.rows for fragment in fragments]
     intervals = [fragment.intervals or (0,) * fragment.rows for fragment in fragments]
     adjusted = [fragment.adjustments or (0,) * fragment.outputs for fragment in fragments]
+    written = [fragment.written or (0,) * fragment.outputs for fragment in fragments]
     return columns | {
         "copies": pack("i", [*chain.from_iterable(batch.copies)]),
         "row_indptr": _indptr(rows),
@@ -180,6 +193,7 @@ def _columns(batch: Batch) -> dict[str, bytes]:
         "mask_indptr": _indptr([*chain.from_iterable(intervals)]),
         "output_indptr": _indptr([fragment.outputs for fragment in fragments]),
         "adjustment_indptr": _indptr([*chain.from_iterable(adjusted)]),
+        "written_indptr": _indptr([*chain.from_iterable(written)]),
         "embed_indptr": _indptr([fragment.embeds for fragment in fragments]),
     }
 
@@ -188,7 +202,9 @@ def _indptr(lengths: Sequence[int]) -> bytes:
     return pack("i", [*accumulate(lengths, initial=0)])
 
 
-def read_batch(generation: int, number: int, frames: Sequence[Frame]) -> BatchArrays:
+def read_batch(
+    generation: int, number: int, lesson: Lesson | None, frames: Sequence[Frame]
+) -> BatchArrays:
     """Views into the frames, checked for structure."""
     if len(frames) != len(BATCH_FRAMES):
         raise WireError(
@@ -201,7 +217,7 @@ def read_batch(generation: int, number: int, frames: Sequence[Frame]) -> BatchAr
     for name in ("copies", "mask_intervals"):
         columns[name] = _in_pairs(name, columns[name])
     _check_structure(columns)
-    return BatchArrays(generation=generation, number=number, **columns)
+    return BatchArrays(generation=generation, number=number, lesson=lesson, **columns)
 
 
 def read_array(name: str, kind: str, frame: Frame) -> Array:
@@ -228,6 +244,7 @@ def _check_structure(columns: dict[str, Array]) -> None:
     check_indptr("mask_indptr", columns["mask_indptr"], rows, len(columns["mask_intervals"]))
     outputs, adjusted = len(columns["output_rows"]), len(columns["adjustments"])
     check_indptr("adjustment_indptr", columns["adjustment_indptr"], outputs, adjusted)
+    check_indptr("written_indptr", columns["written_indptr"], outputs, len(columns["written"]))
     if np.any(columns["output_kinds"] > max(SamplerKind)):
         raise WireError("frame 'output_kinds' names an unknown sampler")
     if np.any(columns["masked"] > 1):
@@ -237,5 +254,6 @@ def _check_structure(columns: dict[str, Array]) -> None:
 def check_indptr(name: str, indptr: Array, parts: int, total: int) -> None:
     if len(indptr) != parts + 1 or indptr[0] != 0 or indptr[-1] != total:
         raise WireError(f"frame {name!r} does not span its {parts} parts and {total} values")
-    if np.any(indptr[1:] < indptr[:-1]):
+    ends = indptr.tolist()
+    if ends != sorted(ends):  # cheaper than a comparison by numpy for a few, and not dear for many
         raise WireError(f"frame {name!r} falls")

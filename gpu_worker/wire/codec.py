@@ -24,6 +24,7 @@ from gpu_worker.wire.arrays import (
     read_batch,
 )
 from gpu_worker.wire.errors import WireError
+from gpu_worker.wire.grammars import read_lesson, write_lesson
 from gpu_worker.wire.messages import (
     Answer,
     Batch,
@@ -41,7 +42,7 @@ Message = (
     Join | Start | Hello | Heartbeat | Drain | Drained | Failed | Batch | BatchArrays | BatchResult
 )
 
-HEADER_BYTES_MAX = 4 * 1024 * 1024
+HEADER_BYTES_MAX = 64 * 1024 * 1024  # a batch may bring many grammars
 _HEADER_ONLY: Mapping[str, type[Any]] = types.MappingProxyType(
     {
         "join": Join,
@@ -75,6 +76,7 @@ def encode(message: Message) -> list[bytes]:
                 "generation": message.generation,
                 "number": message.number,
                 "copies": len(message.copies),
+                "lesson": write_lesson(message.lesson),
             }
             return [_pack(header), *batch_frames(message)]
         case BatchArrays():
@@ -163,12 +165,20 @@ def _finite(value: float, name: str) -> float:
 
 def _decode_batch(header: dict[str, Any], frames: Sequence[Frame]) -> BatchArrays:
     names = ("generation", "number", "copies")
-    _expect_fields(header, set(names), "batch")
+    _expect_fields(header, {*names, "lesson"}, "batch")
     generation, number, copies = (_value(int, header[name], name) for name in names)
-    batch = read_batch(generation, number, frames)
+    batch = read_batch(generation, number, read_lesson(header["lesson"]), frames)
     if len(batch.copies) != copies:
         raise WireError(f"frame 'copies' has {len(batch.copies)} pairs, not {copies}")
     return batch
+
+
+def _places(value: Any, count: int) -> set[int]:
+    if not isinstance(value, list) or not all(type(place) is int for place in value):
+        raise WireError("field 'closed' is not a list of numbers")
+    if any(not 0 <= place < count for place in value):
+        raise WireError("field 'closed' names an answer that is not there")
+    return set(value)
 
 
 def _encode_result(result: BatchResult) -> list[bytes]:
@@ -181,6 +191,7 @@ def _encode_result(result: BatchResult) -> list[bytes]:
         "number": result.number,
         "step_seconds": result.step_seconds,
         "errors": [answer.error for answer in result.answers],
+        "closed": [place for place, answer in enumerate(result.answers) if answer.is_closed],
     }
     columns = (
         np.cumsum([0, *(len(answer.tokens) for answer in result.answers)]),
@@ -201,10 +212,11 @@ def _encode_result(result: BatchResult) -> list[bytes]:
 
 
 def _decode_result(header: dict[str, Any], frames: Sequence[Frame]) -> BatchResult:
-    _expect_fields(header, {"generation", "number", "step_seconds", "errors"}, "result")
+    _expect_fields(header, {"generation", "number", "step_seconds", "errors", "closed"}, "result")
     errors = header["errors"]
     if not isinstance(errors, list) or not all(e is None or isinstance(e, str) for e in errors):
         raise WireError("field 'errors' is not a list of texts")
+    closed = _places(header["closed"], len(errors))
     if len(frames) != len(_RESULT_FRAMES):
         raise WireError(f"a result has {len(_RESULT_FRAMES)} arrays, not {len(frames)}")
     arrays = [
@@ -218,13 +230,16 @@ def _decode_result(header: dict[str, Any], frames: Sequence[Frame]) -> BatchResu
     check_indptr("distribution_indptr", distribution_indptr, count, len(ids))
     check_indptr("distribution_indptr", distribution_indptr, count, len(probabilities))
     pairs = [
-        (ids[a:b].tolist(), probabilities[a:b].tolist()) for a, b in pairwise(distribution_indptr)
+        (ids[a:b].tolist(), probabilities[a:b].tolist())
+        for a, b in pairwise(distribution_indptr.tolist())
     ]
+    told, ends, lists = tokens.tolist(), token_indptr.tolist(), answer_indptr.tolist()
     answers = tuple(
         Answer(
-            tokens=tuple(tokens[token_indptr[i] : token_indptr[i + 1]].tolist()),
-            distributions=tuple(pairs[answer_indptr[i] : answer_indptr[i + 1]]),
+            tokens=tuple(told[ends[i] : ends[i + 1]]),
+            distributions=tuple(pairs[lists[i] : lists[i + 1]]),
             error=error,
+            is_closed=i in closed,
         )
         for i, error in enumerate(errors)
     )

@@ -37,6 +37,7 @@ COLUMNS = (
     "min_ps",
     "logprobs",
     "adjustments",
+    "written",
     "embed_rows",
     "embed_slots",
 )
@@ -55,6 +56,7 @@ class Fragment:
     embeds: int
     intervals: tuple[int, ...]  # of each row; empty: the request has no mask
     adjustments: tuple[int, ...]  # of each output; empty: none
+    written: tuple[int, ...]  # the same
 
 
 def fragment_of(request: Request) -> Fragment:
@@ -79,13 +81,20 @@ def fragment_of(request: Request) -> Fragment:
         pack("f", [output.min_p for output in outputs]),
         pack("i", [output.logprobs for output in outputs]),
         b"".join([output.adjustments for output in outputs]),
+        b"".join([output.written for output in outputs]),
         pack("i", [row for row, _ in embeds]),
         pack("i", [slot for _, slot in embeds]),
     )
     intervals = tuple([len(row) // 2 for row in mask])
-    adjusted = adjustment_counts(outputs)
     return Fragment(
-        columns, rows, len(request.pages), len(outputs), len(embeds), intervals, adjusted
+        columns,
+        rows,
+        len(request.pages),
+        len(outputs),
+        len(embeds),
+        intervals,
+        adjustment_counts(outputs),
+        written_counts(outputs),
     )
 
 
@@ -106,13 +115,14 @@ def _one_row(request: Request) -> Fragment:
             _FLOAT.pack(output.min_p),
             _INT.pack(output.logprobs),
             output.adjustments,
+            output.written,
             b"",
             b"",
         )
     except (struct.error, OverflowError, TypeError) as error:
         raise WireError(f"a number does not fit its column: {error}") from error
-    adjusted = adjustment_counts(request.outputs)
-    return Fragment(columns, 1, len(request.pages), 1, 0, (), adjusted)
+    adjusted, written = adjustment_counts(request.outputs), written_counts(request.outputs)
+    return Fragment(columns, 1, len(request.pages), 1, 0, (), adjusted, written)
 
 
 def adjustment_counts(outputs: Sequence[OutputRow]) -> tuple[int, ...]:
@@ -123,6 +133,16 @@ def adjustment_counts(outputs: Sequence[OutputRow]) -> tuple[int, ...]:
     if any(length % ADJUSTMENT.size for length in lengths):
         raise WireError("an adjustment is cut")
     return tuple([length // ADJUSTMENT.size for length in lengths])
+
+
+def written_counts(outputs: Sequence[OutputRow]) -> tuple[int, ...]:
+    """Of each output, the number of its grammar included; empty when there is no grammar."""
+    lengths = [len(output.written) for output in outputs]
+    if not any(lengths):
+        return ()
+    if any(length % _INT.size for length in lengths):
+        raise WireError("a text under a grammar is cut")
+    return tuple([length // _INT.size for length in lengths])
 
 
 def pack(code: str, values: Iterable[Any]) -> bytes:

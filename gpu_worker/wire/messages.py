@@ -12,6 +12,7 @@ from functools import cached_property
 import attrs
 
 from gpu_worker.wire.fragments import Fragment, fragment_of
+from gpu_worker.wire.grammars import Lesson
 from gpu_worker.wire.outputs import OutputRow
 
 PROTOCOL = 1
@@ -45,23 +46,28 @@ class Request:
 
 @attrs.frozen
 class Batch:
-    """Page copies (source, destination), executed in order, and then the passes."""
+    """What is new about grammars, page copies (source, destination), executed in order, and then
+    the passes.
+    """
 
     generation: int
     number: int
     copies: Sequence[tuple[int, int]]
     requests: Sequence[Request]
+    lesson: Lesson | None = None
 
 
 @attrs.frozen
 class Answer:
     """The result of one request: sampled tokens and distributions, each in the order of its
     outputs. A token whose log-probabilities are wanted has them in place of a distribution.
+    Closed: after its last token, its grammar lets nothing follow but an end.
     """
 
     tokens: tuple[int, ...]
     distributions: tuple[tuple[list[int], list[float]], ...]
     error: str | None
+    is_closed: bool = False
 
 
 @attrs.frozen

@@ -32,7 +32,8 @@ class OutputRow:
     """A token by some sampler, or the head of a distribution.
 
     `logprobs` of a token: how many log-probabilities are wanted, its own and then those of the
-    likeliest tokens.
+    likeliest tokens. `written` of an output under a grammar: its number, then the tokens that the
+    text has so far; what follows must go on with both.
     """
 
     row: int
@@ -43,6 +44,7 @@ class OutputRow:
     min_p: float = 0.0
     logprobs: int = 0
     adjustments: bytes = b""
+    written: bytes = b""  # 32 bits each
 
     @property
     def wants_list(self) -> bool:
@@ -53,7 +55,7 @@ class OutputRow:
     def numbers(self) -> int:
         """How many travel for it, both ways, beside those that every output has."""
         head = self.top_k if self.kind is SamplerKind.DISTRIBUTION else self.logprobs
-        return 2 * head + len(self.adjustments) // 4
+        return 2 * head + (len(self.adjustments) + len(self.written)) // 4
 
 
 def pack_adjustments(entries: Iterable[tuple[int, float, float]]) -> bytes:

@@ -38,7 +38,7 @@ class InlineLink:
     def __init__(self, spec: WorkerSpec, generation: int, script: WorkerScript) -> None:
         self._script = script
         self._generation = generation
-        model = PretendModel(name=spec.settings.name)
+        model = attrs.evolve(PretendModel.read(spec.directory), name=spec.settings.name)
         self._executor = PretendExecutor(model, spec.wire_limits, Pace())
         self._lost: WorkerLost | None = None
         self._lost_event = trio.Event()
