@@ -8,6 +8,7 @@ sending it. It must never import torch, Trio or `pie_trio`.
 from gpu_worker.wire.arrays import BatchArrays
 from gpu_worker.wire.codec import Message, decode, encode
 from gpu_worker.wire.errors import WireError
+from gpu_worker.wire.grammars import GrammarBounds, Lesson
 from gpu_worker.wire.messages import (
     PROTOCOL,
     Answer,
@@ -44,9 +45,11 @@ __all__ = [
     "Drain",
     "Drained",
     "Failed",
+    "GrammarBounds",
     "Heartbeat",
     "Hello",
     "Join",
+    "Lesson",
     "Message",
     "OutputRow",
     "Request",

@@ -75,7 +75,8 @@ class SimWorker:
         start = await self._hear()
         assert isinstance(start, wire.Start), "a controller that is joined answers with a start"
         await self._load()
-        executor = PretendExecutor(PretendModel(name=self.spec.settings.name), start.limits, Pace())
+        model = attrs.evolve(PretendModel.read(self.spec.directory), name=self.spec.settings.name)
+        executor = PretendExecutor(model, start.limits, Pace())
         facts = executor.facts
         fields = {field.name: getattr(facts, field.name) for field in attrs.fields(type(facts))}
         if self.plan.strikes("worker.foreign-greeting"):
