@@ -7,20 +7,24 @@ bounds costs the requests that name it their answer, and nobody else.
 It must never import torch: the pretend worker obeys grammars, too.
 """
 
+from __future__ import annotations
+
 import struct
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
-from llguidance import LLMatcher, LLTokenizer
 
 from gpu_worker.wire import BatchArrays, Lesson
 from gpu_worker.wire.arrays import Array
-from gpu_worker.wire.compiling import compile_grammar, open_vocabulary
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
 
 TEXTS_REMEMBERED = 2048
 REASON_CHARACTERS = 300
@@ -68,6 +72,9 @@ class Constraints:
 
     def learn(self, lesson: Lesson) -> None:
         """Compiles what is new. Raises `ValueError` when the tokenizer cannot be read."""
+        # Here, because the library takes a moment that a start without grammars need not take.
+        from gpu_worker.wire.compiling import compile_grammar, open_vocabulary
+
         for number in lesson.forgotten:
             self._grammars.pop(number, None)
         if self._vocabulary is None:

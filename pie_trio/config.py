@@ -60,6 +60,20 @@ class Limits:
     kvs_bytes_max: int = 256 * MIB
     blobs_waiting: int = 64
 
+    # Grammars
+    grammar_bytes: int = 64 * 1024  # of the text of one
+    grammar_held_bytes: int = 256 * 1024  # what a constraint or a matcher counts as held
+    grammars_remembered: int = 64  # compiled ones of a model that nobody may use any more
+    grammars_per_worker: int = 256  # that a worker keeps, but for those of the batch at hand
+    grammar_seconds: float = 0.25  # the processor's time, to compile one and find a first token
+    grammar_compile_fuel: int = 400_000  # the library's own measures: to compile,
+    grammar_step_fuel: int = 100_000  # and for each token
+    grammar_step_items: int = 25_000
+    grammar_states: int = 20_000
+    grammar_symbols: int = 100_000
+    grammar_multiple_max: int = 10_000  # of `multipleOf`, as a whole number
+    grammar_error_characters: int = 500
+
     # Clients
     clients_max: int = 1024
     handshake_seconds: float = 5.0
