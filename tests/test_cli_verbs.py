@@ -13,7 +13,7 @@ import pytest
 from tests.support.command import COMMAND, Serving, environment, pie, serving, slow_config
 
 ROOT = Path(__file__).resolve().parent.parent
-VERBS = ("run", "serve", "submit", "list", "attach", "abort", "ping", "build")
+VERBS = ("run", "serve", "submit", "list", "attach", "abort", "ping", "build", "new")
 GROUPS = ("model list", "model add", "model show", "model remove", "config init", "config show")
 COMPLETE = ("text-completion", "--", "--prompt", "hello", "--max-tokens", "12")
 ENDLESS = ("text-completion", "--", "--prompt", "hello", "--max-tokens", "4000")

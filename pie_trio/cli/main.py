@@ -17,6 +17,7 @@ from pie_trio import __version__
 from pie_trio.cli import bench, client_verbs, config_verbs, model_verbs, sim_verbs
 from pie_trio.cli.build import build
 from pie_trio.cli.exit_codes import ExitCode, code_of, leaves_of, refusal_in
+from pie_trio.cli.new_verb import new
 from pie_trio.cli.output import Output, ReaderGoneError
 from pie_trio.cli.replay_verb import replay
 from pie_trio.cli.run_verb import run as run_program
@@ -47,6 +48,7 @@ app.command("abort", no_args_is_help=True)(client_verbs.abort)
 app.command("ping")(client_verbs.ping)
 app.command("replay", no_args_is_help=True)(replay)
 app.command("trace", no_args_is_help=True)(trace)
+app.command("new", no_args_is_help=True)(new)
 app.command("build", no_args_is_help=True)(build)
 app.add_typer(model_verbs.app, name="model")
 app.add_typer(config_verbs.app, name="config")

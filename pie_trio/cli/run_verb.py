@@ -18,7 +18,7 @@ import trio
 import typer
 
 from pie_trio.cli.embedded import find_program, open_ports
-from pie_trio.cli.exit_codes import ExitCode, Usage
+from pie_trio.cli.exit_codes import ExitCode, Missing, Usage
 from pie_trio.cli.options import (
     ConfigOption,
     Flags,
@@ -35,6 +35,7 @@ from pie_trio.cli.remote import run_on_server
 from pie_trio.cli.session import Interrupts, leave_with, open_interrupts
 from pie_trio.cli.standard_input import read_lines
 from pie_trio.cli.transcript import Transcript
+from pie_trio.cli.watch import run_again_and_again
 from pie_trio.config import Settings
 from pie_trio.engine import Engine, open_engine
 from pie_trio.home import Home
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 
 LogOption = Annotated[
     str | None, typer.Option("--log", help="Log on stderr: console, json or off (the default).")
+]
+WatchOption = Annotated[
+    bool, typer.Option("--watch", help="Run it again whenever its files change, until Ctrl-C.")
 ]
 RecordOption = Annotated[
     Path | None, typer.Option("--record", help="Keep the run's host calls here, for `replay`.")
@@ -67,6 +71,7 @@ def run(
     seed: SeedOption = None,
     log: LogOption = None,
     record: RecordOption = None,
+    watch: WatchOption = False,
     user: UserOption = "local",
     config: ConfigOption = None,
 ) -> None:
@@ -77,6 +82,10 @@ def run(
     Example: pie-trio run text-completion -- --prompt "What is the capital of France?"
     """
     output = Output.of_process()
+    if watch and (server is not None or record is not None):
+        raise Usage("--watch is for an engine of our own, and records nothing")
+    if watch and not Path(program).exists():
+        raise Missing(f"--watch: {program} is no file or folder")
     models = [model] if model else ()
     flags = Flags(models=models, pretend=pretend, seed=seed, log=log, numeric=numeric)
     if server is not None:
@@ -88,7 +97,7 @@ def run(
         leave_with(lambda: run_on_server(server, user, program, arguments or (), output))
     settings = resolve(config, attrs.evolve(flags, log=log or "off")).settings
     job = Job(program, tuple(arguments or ()), user, settings, output, record)
-    leave_with(lambda: run_here(job))
+    leave_with(lambda: watch_here(job) if watch else run_here(job))
 
 
 @attrs.frozen(eq=False)
@@ -106,13 +115,28 @@ class Job:
 async def run_here(job: Job) -> ExitCode:
     with trio.CancelScope() as starting:
         async with open_interrupts(starting.cancel) as interrupts, AsyncExitStack() as stack:
-            engine, instance = await _start(job, stack)
+            engine = await _open(job, stack)
+            instance = await _launch(job, engine)
             interrupts.on_first = instance.terminate
             return await _follow(job, engine, instance, interrupts)
     return ExitCode.INTERRUPTED
 
 
-async def _start(job: Job, stack: AsyncExitStack) -> tuple[Engine, Instance]:
+async def watch_here(job: Job) -> ExitCode:
+    """One engine; the first signal ends the instance, then the engine, as a stop does."""
+    with trio.CancelScope() as watching:
+        async with open_interrupts(watching.cancel) as interrupts, AsyncExitStack() as stack:
+            engine = await _open(job, stack)
+            await run_again_and_again(
+                Path(job.program),
+                lambda: _launch(job, engine),
+                lambda instance: _follow(job, engine, instance, interrupts),
+                job.output,
+            )
+    return ExitCode.INTERRUPTED
+
+
+async def _open(job: Job, stack: AsyncExitStack) -> Engine:
     ports = open_ports(job.settings, job.output, "info")
     loader: LoaderMaker = ProgramLoader
     if job.record is not None:
@@ -123,11 +147,15 @@ async def _start(job: Job, stack: AsyncExitStack) -> tuple[Engine, Instance]:
     home = Home.default()
     with open_steps(job.output) as steps:
         opening = open_engine(job.settings, ports, home, progress=steps.say, loader=loader)
-        engine = await stack.enter_async_context(opening)
-        record = find_program(engine.programs, job.program)
+        return await stack.enter_async_context(opening)
+
+
+async def _launch(job: Job, engine: Engine) -> Instance:
+    with open_steps(job.output) as steps:
+        record = find_program(engine.programs, job.program, steps.say)
         text = json.dumps({ARGUMENTS_KEY: list(job.arguments)})  # as a client would write it
         arguments = launch_arguments(text, job.settings.limits, call=record.call)
-        return engine, await engine.launch(record, arguments, user=job.user, input_text=text)
+        return await engine.launch(record, arguments, user=job.user, input_text=text)
 
 
 async def _follow(job: Job, engine: Engine, instance: Instance, interrupts: Interrupts) -> ExitCode:
