@@ -44,9 +44,14 @@ def _seed_bars(raw: dict[str, Any]) -> list[Bar]:
         found.append(_at_least("line coverage", covered, LINE_COVERAGE_MIN))
     rates = raw.get("rates")
     if rates is not None:
-        ratio = rates["scripted"] / rates["prototype"]
+        ratio = _rate(rates["scripted"]) / _rate(rates["prototype"])
         found.append(_at_least("rate beside the prototype's", ratio, PROTOTYPE_RATE_SHARE_MIN))
     return found
+
+
+def _rate(samples: list[dict[str, float]]) -> float:
+    """Scenarios a second of CPU time."""
+    return sum(s["scenarios"] for s in samples) / sum(s["seconds"] for s in samples)
 
 
 def _inferlet_bars(raw: dict[str, Any]) -> list[Bar]:

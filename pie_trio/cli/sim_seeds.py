@@ -20,8 +20,9 @@ from pie_trio.cli.sim_bars import write_with_bars
 from pie_trio.events import Event
 from pie_trio.testing.explain import explanation
 from pie_trio.testing.faults import Faults
-from pie_trio.testing.line_coverage import LineCoverage, measure
+from pie_trio.testing.line_coverage import measure
 from pie_trio.testing.minimise import minimise, rule_name
+from pie_trio.testing.rates import measure_rates
 from pie_trio.testing.report import (
     event_line,
     failure_text,
@@ -77,13 +78,20 @@ class SeedOptions:
         return words + only + decisions
 
 
+@attrs.frozen
+class Beside:
+    """What `run_many` measures beside its seeds."""
+
+    lines: bool = False
+    rate_beside: Path | None = None  # a folder with another simulator
+
+
 def run_many(
     seeds: str,
     options: SeedOptions,
     processes: int,
     seconds: float | None,
-    *,
-    with_coverage: bool,
+    beside: Beside,
     json_file: Path | None,
 ) -> None:
     output = Output.of_process()
@@ -100,18 +108,27 @@ def run_many(
         )
         steps.say("running some of them again in other processes")
         traces = _again(report, options)
-        lines = None
-        if with_coverage:
+        lines = rates = None
+        if beside.lines:
             steps.say("measuring which lines they run")
             lines = measure(chosen.start, chosen.stop)
+        if beside.rate_beside is not None:
+            steps.say("measuring the rate of the scripted profile")
+            rates = measure_rates(beside.rate_beside)
     for outcome in report.failures[:FAILURES_SHOWN]:
         output.line(failure_text(outcome, options.command(outcome)))
     _say_sums(report, traces, output)
     if lines is not None:
         output.line(lines.text())
+    if rates is not None:
+        output.line(rates.text())
     holds = report.holds and not differing(traces)
     if json_file is not None:
-        raw = raw_of(report, options, traces, lines)
+        raw = {
+            **raw_of(report, options, traces),
+            "lines": None if lines is None else [attrs.asdict(file) for file in lines.files],
+            "rates": None if rates is None else rates.samples,
+        }
         holds = write_with_bars(json_file, raw, "sim.py", output) and holds
     raise typer.Exit(ExitCode.OK if holds else ExitCode.CHECK_FAILED)
 
@@ -189,7 +206,6 @@ def raw_of(
     report: SwarmReport,
     options: SeedOptions,
     traces: dict[int, list[int]],
-    lines: LineCoverage | None,
 ) -> dict[str, object]:
     """What the bars are computed from."""
     return {
@@ -215,7 +231,6 @@ def raw_of(
         "never_reached": list(report.missing),
         "fired_points": dict(sorted(report.fired_points.items())),
         "selfcheck": traces,
-        "lines": None if lines is None else [attrs.asdict(file) for file in lines.files],
     }
 
 

@@ -70,6 +70,10 @@ def run(
     page: Annotated[
         Path | None, typer.Option("--explain", help="With --case: draw it into this file.")
     ] = None,
+    rate_beside: Annotated[
+        Path | None,
+        typer.Option("--rate-beside", help="Measure the rate beside the simulator in this folder."),
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Run many seeds, or try a program of yours under every fault.
@@ -77,10 +81,11 @@ def run(
     Example: pie-trio sim run --inferlet my.py -- --prompt hello
     """
     if inferlet is None:
-        from pie_trio.cli.sim_seeds import SeedOptions, run_many
+        from pie_trio.cli.sim_seeds import Beside, SeedOptions, run_many
 
         options = SeedOptions(scenario, faults, scheduler)
-        run_many(seeds, options, processes, seconds, with_coverage=coverage, json_file=json)
+        beside = Beside(coverage, rate_beside)
+        run_many(seeds, options, processes, seconds, beside, json)
     else:
         from pie_trio.cli.sim_inferlet import try_inferlet
 

@@ -184,7 +184,7 @@ class FaultPlan:
     faults: tuple[Fault, ...]
     on_strike: Callable[[Fault], None]
     fired: list[Fault] = attrs.field(factory=list, init=False)
-    passed: Counter[str] = attrs.field(factory=Counter, init=False)
+    passed: Counter[str] = attrs.field(factory=Counter, init=False)  # where something is planned
     is_armed: bool = attrs.field(default=True, init=False)
     _due: dict[str, dict[int, Fault]] = attrs.field(factory=dict, init=False)
 
@@ -194,11 +194,11 @@ class FaultPlan:
 
     def strikes(self, point: str) -> Fault | None:
         """Passes a point; the fault that strikes now, if one does."""
-        passing = self.passed[point]
-        self.passed[point] = passing + 1
         due = self._due.get(point)
         if due is None or not self.is_armed:
             return None
+        passing = self.passed[point]
+        self.passed[point] = passing + 1
         fault = due.get(passing)
         if fault is not None:
             self.strike(fault)

@@ -52,14 +52,12 @@ class Watch(trio.abc.Instrument):
 
     # --- what Trio calls
 
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
         ordinals = self._ordinals
         ordinal = ordinals.get(task)
         if ordinal is None:
             ordinal = ordinals[task] = len(ordinals)
         self._trace.append(ordinal)
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
         if self.engine is None:
             return
         try:

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, TypeVar, cast
 import attrs
 import trio
 import trio.lowlevel
-from trio._core import _run  # the private names are these: _r, the switch, the run queue
+from trio._core import MockClock, _run  # type: ignore[attr-defined]  # see `in_control`
 
 T = TypeVar("T")
 Mode = Literal["shuffle", "walk", "pct", "fifo"]
@@ -75,32 +75,34 @@ class Scheduler:
 
     # --- decisions: every one is a number below a bound, and 0 is the plain order
 
-    def _draw(self, bound: int, propose: Callable[[], int]) -> int:
-        number = len(self.picks)
-        if self.replay is None:
-            pick = propose()
-        else:
-            pick = self.replay[number] if number < len(self.replay) else 0
-        pick = min(pick, bound - 1)
+    def _decide(self, bound: int, proposed: int) -> int:
+        pick = proposed
+        if self.replay is not None:
+            number = len(self.picks)
+            recorded = self.replay[number] if number < len(self.replay) else 0
+            pick = min(recorded, bound - 1)
         self.picks.append(pick)
         return pick
 
     def _shuffle(self, batch: list[trio.lowlevel.Task]) -> None:
         draw = self._random.randrange
         for last in range(len(batch) - 1, 0, -1):
-            other = last - self._draw(last + 1, lambda: draw(last + 1))  # noqa: B023
+            other = last - self._decide(last + 1, draw(last + 1))
             batch[last], batch[other] = batch[other], batch[last]
 
     def _hold_back(self, batch: list[trio.lowlevel.Task]) -> None:
         chance = self._random.random
-        held = self._draw(len(batch), lambda: sum(chance() < HOLD_SHARE for _ in batch))
+        wanted = sum(chance() < HOLD_SHARE for _ in batch)
+        held = self._decide(len(batch), min(wanted, len(batch) - 1))
         _run_queue().extend(batch[:held])
         del batch[:held]
 
     def _pick(self, batch: list[trio.lowlevel.Task]) -> int:
-        if self.mode == "walk":
-            return self._draw(len(batch), lambda: self._random.randrange(len(batch)))
-        return self._draw(len(batch), lambda: self._most_urgent(batch))
+        count = len(batch)
+        is_walk = self.mode == "walk"
+        return self._decide(
+            count, self._random.randrange(count) if is_walk else self._most_urgent(batch)
+        )
 
     def _most_urgent(self, batch: list[trio.lowlevel.Task]) -> int:
         for task in batch:
@@ -114,8 +116,27 @@ class Scheduler:
         return best
 
 
+def virtual_clock() -> trio.abc.Clock:
+    """Jumps to the next deadline when everybody waits; asked often, so it answers quickly."""
+    clock = cast("Any", MockClock(autojump_threshold=0))
+    clock.current_time = lambda: clock._virtual_base  # its rate is 0: only jumps change it
+    return cast("trio.abc.Clock", clock)
+
+
 def _run_queue() -> Any:
     return _run.GLOBAL_RUN_CONTEXT.runner.runq
+
+
+@contextmanager
+def garbage_between_runs() -> Iterator[None]:
+    """While open, runs collect their garbage when it is due, and Python does not after each."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 @contextmanager
@@ -124,17 +145,14 @@ def in_control(scheduler: Scheduler) -> Iterator[None]:
     names = cast("Any", _run)
     before = names._r, names._ALLOW_DETERMINISTIC_SCHEDULING
     run_sync = trio.to_thread.run_sync
-    collects = gc.isenabled()
     names._r, names._ALLOW_DETERMINISTIC_SCHEDULING = scheduler, True
     trio.to_thread.run_sync = cast("Any", _call_in_place)
-    gc.disable()
     try:
-        yield
+        with garbage_between_runs():
+            yield
     finally:
         names._r, names._ALLOW_DETERMINISTIC_SCHEDULING = before
         trio.to_thread.run_sync = run_sync
-        if collects:
-            gc.enable()
 
 
 async def _call_in_place(function: Callable[..., T], *arguments: Any, **_options: Any) -> T:

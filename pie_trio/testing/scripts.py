@@ -17,6 +17,7 @@ from pie_trio.errors import GuestFault, PieError, TooMany
 from pie_trio.messages import Priority, ResourceKind
 from pie_trio.testing.contracts import CONTRACTS
 from pie_trio.testing.guests import KV, Script, ScriptHost, refuse
+from pie_trio.testing.profile_guests import PROFILE
 from pie_trio.testing.waits import WAITS
 from pie_trio.wasm.host.kvs import KVS
 from pie_trio.wasm.host.message import MESSAGE
@@ -258,6 +259,7 @@ SCRIPTS: Mapping[str, Script] = MappingProxyType(
         "wait": wait,
         **WAITS,
         **CONTRACTS,
+        **PROFILE,
     }
 )
 STEADY = frozenset(
@@ -265,5 +267,6 @@ STEADY = frozenset(
     for name in (
         *("decode", "pipeline", "branches", "share", "masks", "forge", "embed"),
         *("hog", "broadcast", "keys", "chatter", "spin"),
+        *PROFILE,
     )
 )

@@ -20,7 +20,6 @@ from functools import partial
 
 import attrs
 import trio
-from trio._core import MockClock  # type: ignore[attr-defined]  # see pie_trio.wasm.fiber
 
 from pie_trio.engine import Engine, open_engine
 from pie_trio.errors import TooMany, WorkerLost
@@ -31,13 +30,14 @@ from pie_trio.services.gateway import serve_gateway
 from pie_trio.testing.disturbances import open_disturbances
 from pie_trio.testing.faults import REFUSABLE, Fault, FaultPlan, Faults, only
 from pie_trio.testing.guests import script_loader
+from pie_trio.testing.inside import InsideWorld
 from pie_trio.testing.invariants import Watch
 from pie_trio.testing.knobs import WorldSettings, world_settings
 from pie_trio.testing.oracles import at_rest, client_rules, engine_rules, outside_rules
 from pie_trio.testing.outcome import Outcome
 from pie_trio.testing.promises import Promises
 from pie_trio.testing.scenarios import Scenario, load_scenario
-from pie_trio.testing.scheduler import MODES, Mode, Scheduler, in_control
+from pie_trio.testing.scheduler import MODES, Mode, Scheduler, in_control, virtual_clock
 from pie_trio.testing.scripts import SCRIPTS
 from pie_trio.testing.sim_net import SimListener
 from pie_trio.testing.sim_worker import SimWorkers
@@ -113,10 +113,10 @@ class Simulation:
         shop = workshop()
         shop.runs += 1
         if shop.runs % GARBAGE_EVERY == 0:
-            gc.collect(0)  # of what came since the last time
+            gc.collect()
         with in_control(scheduler):
             try:
-                trio.run(main, clock=MockClock(autojump_threshold=0), instruments=[watch])  # type: ignore[arg-type]
+                trio.run(main, clock=virtual_clock(), instruments=[watch])  # type: ignore[arg-type]
             except BaseException as error:
                 if isinstance(error, (KeyboardInterrupt, SystemExit)):
                     raise
@@ -201,9 +201,11 @@ class Simulation:
     ) -> None:
         """The scenario, then peace, then the books."""
         dice = random.Random(f"{self.seed}/scenario")
-        world = World(engine, plan, listener, dice, self._reached, self._launches)
+        kind = World if scenario.has_door else InsideWorld
+        world = kind(engine, plan, listener, dice, self._reached, self._launches)
         async with trio.open_nursery() as door:
-            door.start_soon(serve_gateway, engine, [listener], engine.settings, ports)
+            if scenario.has_door:
+                door.start_soon(serve_gateway, engine, [listener], engine.settings, ports)
             watch.engine = engine
             with trio.CancelScope() as life:
                 watch.stop = world.stop = life.cancel

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import attrs
 
 from pie_trio.testing.faults import Faults
-from pie_trio.testing.scheduler import Mode
+from pie_trio.testing.scheduler import Mode, garbage_between_runs
 from pie_trio.testing.simulation import Outcome, Simulation
 
 REAL_SHARE = 0.3  # of the seeds of the swarm: real components instead of scripts
@@ -109,6 +109,11 @@ def run_seeds(
 
 def run_chunk(task: SwarmTask) -> SwarmReport:
     """Some seeds, in this process."""
+    with garbage_between_runs():
+        return _run_chunk(task)
+
+
+def _run_chunk(task: SwarmTask) -> SwarmReport:
     began = time.perf_counter()
     failures: list[Outcome] = []
     reached: Counter[str] = Counter()

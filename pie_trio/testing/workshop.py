@@ -8,6 +8,7 @@ guest behind in the sandbox costs the sandbox; a program that a run has installe
 from __future__ import annotations
 
 import functools
+import os
 import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ import trio
 from pie_trio.config import Limits
 from pie_trio.home import Home
 from pie_trio.program_loader import ProgramLoader
-from pie_trio.services.program_store import ProgramStore
+from pie_trio.services.program_store import ProgramRecord, ProgramStore
 from pie_trio.testing.guests import NAME_PREFIX
 from pie_trio.testing.scripts import SCRIPTS
 from pie_trio.wasm.fiber import Turns
@@ -53,7 +54,8 @@ class Workshop:
     runs: int = 0
     _sandbox: Sandbox | None = None
     _prepared: set[str] = attrs.field(factory=set)
-    _installed: frozenset[Path] = frozenset()
+    _installed: frozenset[str] = frozenset()
+    _records: dict[str, ProgramRecord] = attrs.field(factory=dict)
 
     @property
     def sandbox(self) -> Sandbox:
@@ -87,7 +89,7 @@ class Workshop:
         store = ProgramStore(self.home.programs, Limits())
         record = store.from_file(path)
         store.install(record.manifest, record.artifact.read_bytes(), overwrite=True)
-        self._installed = frozenset(self._files())
+        self._installed = self._files()
         return record.identity
 
     def install_scripts(self) -> None:
@@ -95,16 +97,25 @@ class Workshop:
         for name in SCRIPTS:
             manifest = MANIFEST.format(name=NAME_PREFIX + name)
             store.install(manifest, f"# {name}\n".encode(), overwrite=True)
-        self._installed = frozenset(self._files())
+        self._installed = self._files()
+
+    def script(self, program: str) -> ProgramRecord:
+        """Of an installed script, which no run can change."""
+        if program not in self._records:
+            record = ProgramStore(self.home.programs, Limits()).find(program)
+            assert record is not None, f"there is no program {program}"
+            self._records[program] = record
+        return self._records[program]
 
     def tidy(self) -> None:
         """Takes out what a run has installed."""
-        for path in self._files():
-            if path not in self._installed:
-                path.unlink()
+        for path in self._files() - self._installed:
+            Path(path).unlink()
 
-    def _files(self) -> list[Path]:
-        return [path for path in self.home.programs.rglob("*") if path.is_file()]
+    def _files(self) -> frozenset[str]:
+        """Cheap, because it is asked after every run."""
+        folders = os.scandir(self.home.programs)
+        return frozenset(entry.path for folder in folders for entry in os.scandir(folder))
 
 
 @functools.cache

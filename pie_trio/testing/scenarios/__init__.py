@@ -16,7 +16,7 @@ from types import MappingProxyType
 import attrs
 
 from pie_trio.errors import BadConfig
-from pie_trio.testing.scenarios import basic, grounds, mixed, real, waits
+from pie_trio.testing.scenarios import basic, grounds, mixed, real, scripted, waits
 from pie_trio.testing.world import World
 
 ScenarioFunction = Callable[[World], Awaitable[None]]
@@ -30,6 +30,7 @@ class Scenario:
     run: ScenarioFunction
     programs: tuple[str, ...] = ()  # components that are compiled before the clock is virtual
     two_models: bool = False
+    has_door: bool = True  # otherwise there is no gateway, and users ask the engine itself
     is_compared: bool = True  # steady programs that return are compared with a run of their own
 
 
@@ -39,6 +40,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
         for scenario in (
             Scenario("mixed", mixed.mixed),
             Scenario("decode", basic.decode_many),
+            Scenario("scripted", scripted.scripted, has_door=False),
             Scenario("branches", basic.branches),
             Scenario("sharing", basic.sharing),
             Scenario("talking", basic.talking),
