@@ -28,8 +28,9 @@ from gpu_worker.wire import (
     Start,
     WireError,
     WorkerLimits,
-    decode,
-    encode,
+    from_frame,
+    only_frame,
+    to_frame,
 )
 
 ERROR_CHARACTERS_MAX = 1000
@@ -67,11 +68,11 @@ class _Link:
     socket: zmq.Socket[bytes]
 
     def send(self, message: Message) -> None:
-        self.socket.send_multipart(encode(message), copy=False)
+        self.socket.send(to_frame(message))
 
     def receive(self) -> Message:
         frames = self.socket.recv_multipart(copy=False)
-        return decode([frame.buffer for frame in frames])
+        return from_frame(only_frame([frame.buffer for frame in frames]))
 
 
 def _serve(

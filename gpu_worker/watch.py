@@ -16,7 +16,7 @@ import time
 import attrs
 import zmq
 
-from gpu_worker.wire import Heartbeat, encode
+from gpu_worker.wire import Heartbeat, to_frame
 
 INTERVAL_SECONDS = 1.0
 
@@ -73,6 +73,6 @@ def _end_group() -> None:
 
 def _beat(socket: zmq.Socket[bytes], heartbeat: Heartbeat) -> None:
     try:
-        socket.send_multipart(encode(heartbeat), zmq.DONTWAIT)
+        socket.send(to_frame(heartbeat), zmq.DONTWAIT)
     except zmq.Again:
         return

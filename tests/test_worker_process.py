@@ -38,6 +38,8 @@ from gpu_worker.wire import (
     WorkerLimits,
     decode,
     encode,
+    from_frame,
+    to_frame,
 )
 from pie_trio.services.chat_template import ChatTemplate
 from pie_trio.services.model_store import ModelStore, pretend_model
@@ -78,8 +80,8 @@ class Controller:
         """The next message that is not a heartbeat; those are kept aside."""
         while True:
             assert self.socket.poll(PATIENCE_MILLISECONDS), "the worker is silent"
-            identity, *frames = self.socket.recv_multipart()
-            message = decode(frames)
+            identity, frame = self.socket.recv_multipart()
+            message = from_frame(frame)
             if not isinstance(message, Heartbeat):
                 assert identity == b"3:work"
                 return message
@@ -87,7 +89,7 @@ class Controller:
             self.heartbeats.append(message)
 
     def send(self, message: wire.Message) -> None:
-        self.socket.send_multipart([b"3:work", *encode(message)])
+        self.socket.send_multipart([b"3:work", to_frame(message)])
 
     def shake_hands(self) -> Hello:
         assert isinstance(self.receive(), Join)

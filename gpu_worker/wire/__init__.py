@@ -32,6 +32,7 @@ from gpu_worker.wire.outputs import (
     SamplerKind,
     pack_adjustments,
 )
+from gpu_worker.wire.transport import from_frame, only_frame, to_frame
 
 __all__ = [
     "ADDEND_MAX",
@@ -59,5 +60,8 @@ __all__ = [
     "WorkerLimits",
     "decode",
     "encode",
+    "from_frame",
+    "only_frame",
     "pack_adjustments",
+    "to_frame",
 ]

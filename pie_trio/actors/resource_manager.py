@@ -157,7 +157,7 @@ class ResourceManager:
 
     def reconsider(self) -> None:
         """Pages came back, or somebody stopped making progress: serve the waiters again."""
-        if self._is_serving:
+        if self._is_serving or not self._waiters:
             return
         self._is_serving = True
         try:

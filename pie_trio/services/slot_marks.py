@@ -20,6 +20,8 @@ def written_ranges(
     pages: int, page_size: int, last_page_length: int, rows: int
 ) -> dict[int, range]:
     """The slots that the last `rows` of a context take, by the index of the page."""
+    if rows == 1:
+        return {pages - 1: range(last_page_length - 1, last_page_length)}
     total = (pages - 1) * page_size + last_page_length
     first = total - rows
     return {
@@ -57,12 +59,12 @@ class SlotMarks:
     def gaps(self, pages: Sequence[PageId], page_size: int, end: int) -> list[Interval]:
         """The slots before `end` of a context over these pages that nobody has written."""
         gaps: list[Interval] = []
-        count, whole = -(-end // page_size), bits_of(range(page_size))
+        count, whole = -(-end // page_size), (1 << page_size) - 1
         first = 0
         if [*map(self._marks.get, pages[: count - 1])].count(whole) == count - 1:
             first = count - 1  # the usual case, at little cost: only the last page is partial
         for index in range(first, count):
-            needed = bits_of(range(min(page_size, end - index * page_size)))
+            needed = (1 << min(page_size, end - index * page_size)) - 1
             missing = needed & ~self._marks.get(pages[index], 0)
             if missing:
                 gaps += [

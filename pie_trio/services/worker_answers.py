@@ -38,6 +38,8 @@ def result_fault(batch: wire.Batch, result: wire.BatchResult, vocab_size: int) -
 
 
 def _fits(request: wire.Request, answer: wire.Answer, vocab_size: int) -> bool:
+    if len(request.outputs) == 1 and not request.outputs[0].wants_list:  # a step of decoding
+        return len(answer.tokens) == 1 and _is_plain(answer, vocab_size)
     heads = sum(output.kind is wire.SamplerKind.DISTRIBUTION for output in request.outputs)
     lists = [output for output in request.outputs if output.wants_list]
     return (
@@ -50,6 +52,10 @@ def _fits(request: wire.Request, answer: wire.Answer, vocab_size: int) -> bool:
             for output, (ids, _) in zip(lists, answer.distributions, strict=True)
         )
     )
+
+
+def _is_plain(answer: wire.Answer, vocab_size: int) -> bool:
+    return not answer.distributions and 0 <= answer.tokens[0] < vocab_size
 
 
 def _are_tokens(ids: tuple[int, ...] | list[int], vocab_size: int) -> bool:

@@ -139,7 +139,7 @@ class LocalLink:
     async def _send(self, message: wire.Message) -> None:
         assert self.socket is not None, "a link speaks only while its socket is open"
         try:
-            await self.socket.send_multipart([self._work_identity, *wire.encode(message)])
+            await self.socket.send_multipart([self._work_identity, wire.to_frame(message)])
         except (zmq.ZMQError, trio.ClosedResourceError) as error:
             self.lose(f"cannot send ({error})")
 
@@ -150,7 +150,7 @@ class LocalLink:
             _identity, *frames = await self.socket.recv_multipart()
             self._signs_of_life += 1
             try:
-                message = wire.decode(frames)
+                message = wire.from_frame(wire.only_frame(frames))
             except wire.WireError as error:
                 self.lose(f"it sent a message that is none ({error})")
                 return

@@ -11,12 +11,12 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import IO, Protocol
 
 import trio
 
 EPITAPH_BYTES = 4096  # of what it wrote last
+STAT_BYTES = 1024  # of /proc/<pid>/stat: far more than its first fields
 EXITING = 0x4  # PF_EXITING of the kernel, in the seventh field after the name (proc(5))
 
 
@@ -46,7 +46,7 @@ class WorkerProcess:
                 stderr=self._errors,
                 start_new_session=True,  # a Ctrl-C in the terminal is the engine's business
             )
-            self._pidfd = self._open_pidfd()
+            self._pidfd, self._stat = self._open_views()
         except BaseException:
             self._errors.close()
             raise
@@ -64,11 +64,11 @@ class WorkerProcess:
         """Whether it has begun to exit. Its pidfd tells only when its memory has been torn down,
         which takes long for a large process on a busy machine."""
         try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace")
+            stat = os.pread(self._stat, STAT_BYTES, 0)
         except OSError:
             return True
-        state, *_, flags = stat[stat.rindex(")") + 2 :].split(" ", 7)[:7]
-        return state in "ZX" or bool(int(flags) & EXITING)
+        state, *_, flags = stat[stat.rindex(b")") + 2 :].split(b" ", 7)[:7]
+        return state in b"ZX" or bool(int(flags) & EXITING)
 
     def kill(self) -> None:
         if self._popen.poll() is None:
@@ -84,11 +84,18 @@ class WorkerProcess:
     def close(self) -> None:
         trio.lowlevel.notify_closing(self._pidfd)
         os.close(self._pidfd)
+        os.close(self._stat)
         self._errors.close()
 
-    def _open_pidfd(self) -> int:
+    def _open_views(self) -> tuple[int, int]:
+        """Of the very process, whoever gets its number later: its pidfd, and what it is doing."""
         try:
-            return os.pidfd_open(self._popen.pid)
+            pidfd = os.pidfd_open(self._popen.pid)
+            try:
+                return pidfd, os.open(f"/proc/{self._popen.pid}/stat", os.O_RDONLY)
+            except OSError:
+                os.close(pidfd)
+                raise
         except OSError:
             self._popen.kill()
             self._popen.wait()

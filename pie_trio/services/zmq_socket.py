@@ -17,6 +17,8 @@ import trio
 import zmq
 
 T = TypeVar("T")
+# Plain numbers: every operation on ZeroMQ's own makes an object of its enumeration.
+AT_ONCE, MAY_RECEIVE, MAY_SEND = int(zmq.DONTWAIT), int(zmq.POLLIN), int(zmq.POLLOUT)
 
 
 class TrioSocket:
@@ -30,10 +32,10 @@ class TrioSocket:
         self._is_closed = False
 
     async def send_multipart(self, frames: Sequence[bytes]) -> None:
-        await self._retry(self._senders, lambda: self._socket.send_multipart(frames, zmq.DONTWAIT))
+        await self._retry(self._senders, lambda: self._socket.send_multipart(frames, AT_ONCE))
 
     async def recv_multipart(self) -> list[bytes]:
-        return await self._retry(self._receivers, lambda: self._socket.recv_multipart(zmq.DONTWAIT))
+        return await self._retry(self._receivers, lambda: self._socket.recv_multipart(AT_ONCE))
 
     async def _retry(self, lot: trio.lowlevel.ParkingLot, operation: Callable[[], T]) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -44,7 +46,7 @@ class TrioSocket:
                 result = operation()
             except zmq.Again:
                 # A message that came in between is seen here, and no edge tells of it again.
-                if not (self._wake() & zmq.POLLIN and lot is self._receivers):
+                if not (self._wake() & MAY_RECEIVE and lot is self._receivers):
                     await lot.park()
                 continue
             self._wake()
@@ -56,9 +58,9 @@ class TrioSocket:
         if not (self._receivers or self._senders):
             return 0
         events = int(self._socket.getsockopt(zmq.EVENTS))
-        if events & zmq.POLLIN:
+        if events & MAY_RECEIVE:
             self._receivers.unpark()
-        if events & zmq.POLLOUT:
+        if events & MAY_SEND:
             self._senders.unpark()
         return events
 

@@ -170,7 +170,7 @@ class SimWorker:
             self._to_worker.send_nowait(frames[1:])
 
     async def _hear(self) -> wire.Message | wire.BatchArrays:
-        return wire.decode(await self._from_link.receive())
+        return wire.from_frame(wire.only_frame(await self._from_link.receive()))
 
     def _send_fault(self) -> int:
         busy = self.plan.strikes("link.busy")
@@ -247,7 +247,7 @@ class SimWorker:
 
 
 def _frames(message: wire.Message) -> Frames:
-    return [bytes(frame) for frame in wire.encode(message)]
+    return [wire.to_frame(message)]
 
 
 @attrs.define(eq=False)

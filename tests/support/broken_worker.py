@@ -27,8 +27,8 @@ from gpu_worker.wire import (
     Join,
     Message,
     Start,
-    decode,
-    encode,
+    from_frame,
+    to_frame,
 )
 
 BadResult = Callable[[BatchResult], BatchResult]
@@ -79,7 +79,7 @@ class Worker:
 
     def serve(self) -> int:
         self._send(Join(PROTOCOL + (self.fault == "joins with another protocol"), os.getpid()))
-        start = decode(self.socket.recv_multipart())
+        start = from_frame(self.socket.recv())
         assert isinstance(start, Start)
         if self.fault == "dies in the handshake":
             sys.stderr.write("no such device\n")
@@ -94,7 +94,7 @@ class Worker:
         self._send(Hello(generation=self.generation, pid=os.getpid(), **facts))
         if self.fault != "no heartbeat":
             threading.Thread(target=self._beat, daemon=True).start()
-        while isinstance(batch := decode(self.socket.recv_multipart()), BatchArrays):
+        while isinstance(batch := from_frame(self.socket.recv()), BatchArrays):
             self._answer(executor.execute(batch))
         if self.fault == "will not be drained":
             time.sleep(600)
@@ -121,11 +121,11 @@ class Worker:
             socket.setsockopt(zmq.LINGER, 0)
             socket.connect(self.socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode())
             while True:
-                socket.send_multipart(encode(Heartbeat(self.generation, None, 0.0)))
+                socket.send(to_frame(Heartbeat(self.generation, None, 0.0)))
                 time.sleep(0.1)
 
     def _send(self, message: Message) -> None:
-        self.socket.send_multipart(encode(message))
+        self.socket.send(to_frame(message))
 
 
 if __name__ == "__main__":
