@@ -42,6 +42,7 @@ from pie_trio.services.worker_link import WorkerLauncher, open_local_worker
 from pie_trio.status import model_status
 from pie_trio.wasm.guest import Sandbox, open_sandbox
 from pie_trio.wasm.host.state import InstanceHost
+from pie_trio.wasm.native import open_native
 from pie_trio.wasm.ticker import Slicing
 from pie_trio.wasm.wasi.state import WasiState
 
@@ -242,7 +243,11 @@ async def open_engine(
     """
     limits = settings.limits
     say = progress or (lambda _line: None)
-    opening = open_sandbox(limits, slicing=slicing) if sandbox is None else nullcontext(sandbox)
+    opening = (
+        open_sandbox(limits, slicing=slicing, native=open_native(home.native, say))
+        if sandbox is None
+        else nullcontext(sandbox)
+    )
     async with (
         opening as shared,
         trio.open_nursery() as models_nursery,

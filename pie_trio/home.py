@@ -42,6 +42,10 @@ class Home:
     def interpreter(self) -> Path:
         return self._room("interpreter")
 
+    @property
+    def native(self) -> Path:
+        return self._room("native")
+
     def _room(self, name: str) -> Path:
         path = self.root / name
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

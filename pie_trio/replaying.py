@@ -26,6 +26,7 @@ from pie_trio.recording import FELT_LIMITS
 from pie_trio.services.program_store import ProgramRecord
 from pie_trio.wasm.guest import open_sandbox
 from pie_trio.wasm.host.interfaces import host_interfaces
+from pie_trio.wasm.native import open_native
 from pie_trio.wasm.replay import Diverged, RecordedEnd, Replay, call_text, replayed
 
 # What the codecs raise when a made-up reply is not of the type that the function returns.
@@ -71,7 +72,7 @@ async def replay(
     limits = _limits(limits, started)
     ending = journal.ending(started.instance)
     calls = journal.calls(started.instance)
-    async with open_sandbox(limits) as sandbox:
+    async with open_sandbox(limits, native=open_native(home.native, say)) as sandbox:
         loader = ProgramLoader(sandbox, home, limits, say, replayed(host_interfaces()))
         loaded = await loader.load(program)
         output = OutputOfCalls(listener)

@@ -25,9 +25,9 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("artifacts")
 
 
-@pytest.fixture
-async def world(artifacts: Path) -> AsyncIterator[World]:
-    async with open_world(artifacts) as world:
+@pytest.fixture(params=[True, False], ids=["c", "python"])
+async def world(artifacts: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    async with open_world(artifacts, in_c=request.param) as world:
         yield world
 
 

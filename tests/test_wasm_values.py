@@ -20,8 +20,9 @@ from pie_trio.config import Limits
 from pie_trio.wasm.codec import Case, Err
 from pie_trio.wasm.guest import Program, open_guest, open_sandbox
 from pie_trio.wasm.linker import HostInterfaces
+from pie_trio.wasm.native import Native
 from pie_trio.wasm.ticker import EpochSlices
-from tests.guests import compiled
+from tests.guests import compiled, compiled_border
 
 GUEST = """
 (component
@@ -94,10 +95,21 @@ async def _through(program: Program, values: Any) -> Any:
 
 
 async def _mirrored(directory: Path, kind: str, values: Any, definition: str = "") -> Any:
+    """What comes back through either border, which must be the same."""
+    in_c = await _mirrored_by(compiled_border(), directory, kind, values, definition)
+    in_python = await _mirrored_by(None, directory, kind, values, definition)
+    assert in_c == in_python
+    assert [type(value) for value in in_c] == [type(value) for value in in_python]
+    return in_c
+
+
+async def _mirrored_by(
+    native: Native | None, directory: Path, kind: str, values: Any, definition: str = ""
+) -> Any:
     exports = NAMED.format(definition=definition) if definition else ""
     text = GUEST.format(types="", exports=exports, type=kind)
     artifact = compiled(directory, text, EpochSlices())
-    async with open_sandbox(Limits()) as sandbox:
+    async with open_sandbox(Limits(), native=native) as sandbox:
         return await _through(sandbox.load(artifact, MIRROR), values)
 
 
@@ -161,10 +173,11 @@ async def test_a_resource_comes_back_as_the_very_same_object(tmp_path: Path) -> 
     exports = '(export "thing" (type $thing (sub resource)))'
     text = GUEST.format(types="", exports=exports, type="(own $thing)")
     artifact = compiled(tmp_path, text, EpochSlices())
-    async with open_sandbox(Limits()) as sandbox:
-        taken = await _through(sandbox.load(artifact, MIRROR), things)
+    for native in (compiled_border(), None):
+        async with open_sandbox(Limits(), native=native) as sandbox:
+            taken = await _through(sandbox.load(artifact, MIRROR), things)
 
-    assert all(one is other for one, other in zip(taken, things, strict=True))
+        assert all(one is other for one, other in zip(taken, things, strict=True))
 
 
 @pytest.mark.parametrize("values", [array("I", [1, 2, 3]), (1, 2, 3), range(1, 4)])
@@ -174,8 +187,9 @@ async def test_numbers_may_be_lowered_from_any_sequence(tmp_path: Path, values: 
 
 @pytest.mark.parametrize("values", [[-1], [2**32], ["text"], [0.5]])
 async def test_a_value_of_the_wrong_type_is_our_bug_and_raises(tmp_path: Path, values: Any) -> None:
-    with pytest.raises((TypeError, OverflowError)):
-        await _mirrored(tmp_path, "u32", values)
+    for native in (compiled_border(), None):
+        with pytest.raises((TypeError, OverflowError)):
+            await _mirrored_by(native, tmp_path, "u32", values)
 
 
 @settings(

@@ -26,12 +26,13 @@ from pie_trio.testing.scripts import SCRIPTS
 from pie_trio.wasm.fiber import Turns
 from pie_trio.wasm.guest import Sandbox
 from pie_trio.wasm.host.interfaces import host_interfaces
+from pie_trio.wasm.native import open_native
 from pie_trio.wasm.recording import recorded
 from pie_trio.wasm.settings import new_engine
 from pie_trio.wasm.ticker import FuelSlices
 
 MEMORY_FOLDER = Path("/dev/shm")
-SHARED_ROOMS = ("compiled", "interpreter", "models")
+SHARED_ROOMS = ("compiled", "interpreter", "models", "native")
 MANIFEST = """
 [package]
 name = "{name}"
@@ -63,7 +64,8 @@ class Workshop:
         if self._sandbox is None or self._sandbox.borders:
             limits = Limits()
             engine = new_engine(self.slicing, limits.async_stack_bytes)
-            self._sandbox = Sandbox(engine, limits, self.slicing, Turns(None))
+            native = open_native(self.home.native, lambda _line: None)
+            self._sandbox = Sandbox(engine, limits, self.slicing, Turns(None), native)
         self._sandbox.turns.queue = trio.StrictFIFOLock()
         return self._sandbox
 

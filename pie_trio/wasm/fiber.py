@@ -1,10 +1,10 @@
 """One wasm call, driven by one Trio task.
 
-The task polls the fiber. When the guest waits in a host call, the task itself awaits the host's
-coroutine, so cancellation, time-outs and exceptions reach it like any other Trio code; when the
-guest's slice is over, the task queues up behind the other busy guests. However the task leaves,
-the call is deleted first, which unwinds the fiber without running guest code; nothing here awaits
-while cleaning up. A fiber is driven by one task at a time, and never again after a failure.
+The task polls the fiber. When the guest waits in a host call, the task itself awaits the rest of
+the host's coroutine, so cancellation, time-outs and exceptions reach it like any other Trio code;
+when the guest's slice is over, the task queues up behind the other busy guests. However the task
+leaves, the call is deleted first, which unwinds the fiber without running guest code; nothing here
+awaits while cleaning up. A fiber is driven by one task at a time, and never again after a failure.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import trio
 from trio._core import wait_all_tasks_blocked  # type: ignore[attr-defined]
 
 from pie_trio.wasm import abi
-from pie_trio.wasm.linker import Border, PendingCall
+from pie_trio.wasm.border import Border, PendingCall, always
 from pie_trio.wasm.ticker import Ticker
 
 T = TypeVar("T")
@@ -60,6 +60,7 @@ class Fiber:
         """Run a call to its end. Cancelled or failed: the call is gone, the guest is dead."""
         assert not self._driven, "a guest runs one call at a time"
         self._driven = True
+        self.border.may_go_on = self._may_go_on
         self._begin_slice()
         try:
             while not self._advance(future):
@@ -69,8 +70,9 @@ class Fiber:
                     await self._next_turn()
                 else:
                     self.border.pending = None
-                    answer = await self._attend(call.coroutine)
-                    self._answer(call, answer)
+                    value = await self._attend(call)
+                    call.answer(self.border, call.place, value)
+                    self.border.ready[0] = b"\1"
         finally:
             self._stop(future)
 
@@ -95,27 +97,20 @@ class Fiber:
     def _is_fresh(self, slice_seconds: float) -> bool:
         return perf_counter() - self._slice_began < slice_seconds / 2
 
-    def _answer(self, call: PendingCall, answer: Any) -> None:
-        """Put the host's answer where the guest will find it."""
-        handles = self.border.handles
-        if call.lower is not None:
-            handles.allowance = handles.call_bytes
-            abi.copy(call.result_address, call.lower(handles, answer), abi.VALUE_BYTES)
-        self.border.ready[0] = b"\1"
-
-    async def _attend(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a host call. One that never waits costs no look at the event loop."""
-        try:
-            trap = coroutine.send(None)
-        except StopIteration as end:
-            self._ready_calls += 1
-            if self._slice_is_over():
-                await self._next_turn()
-            return end.value
+    async def _attend(self, call: PendingCall) -> Any:
+        """The rest of a host call, or a turn for one that ended as the slice did."""
+        if call.coroutine is None:
+            await self._next_turn()
+            return call.trap
         waiting_since = self._leave()
-        answer = await _go_on(coroutine, trap, self.on_park, self.on_wake)
+        value = await _go_on(call.coroutine, call.trap, self.on_park, self.on_wake)
         await self._come_back(waiting_since)
-        return answer
+        return value
+
+    def _may_go_on(self) -> bool:
+        """A host call that never waits costs no look at the event loop, until the slice is over."""
+        self._ready_calls += 1
+        return not self._slice_is_over()
 
     def _slice_is_over(self) -> bool:
         ticker = self.turns.ticker
@@ -168,9 +163,10 @@ class Fiber:
         if self._has_turn:
             self._has_turn = False
             self.turns.queue.release()
-        if self.border.pending is not None:
-            self.border.pending.coroutine.close()
-            self.border.pending = None
+        pending, self.border.pending = self.border.pending, None
+        if pending is not None and pending.coroutine is not None:
+            pending.coroutine.close()
+        self.border.may_go_on = always
         self._driven = False
 
 

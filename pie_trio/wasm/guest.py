@@ -24,10 +24,12 @@ from wasmtime.component import Component
 from pie_trio.config import Limits
 from pie_trio.errors import BadProgram, GuestFault
 from pie_trio.wasm import abi
+from pie_trio.wasm.border import Border, Borders
 from pie_trio.wasm.codec import Err, codec_for
 from pie_trio.wasm.faults import GuestExit, reason_of
 from pie_trio.wasm.fiber import Fiber, Turns
-from pie_trio.wasm.linker import Border, Borders, HostInterfaces, Linker, link
+from pie_trio.wasm.linker import HostInterfaces, Linker, link
+from pie_trio.wasm.native import Native
 from pie_trio.wasm.resources import HandleTable
 from pie_trio.wasm.settings import new_engine
 from pie_trio.wasm.signatures import find_run
@@ -45,6 +47,7 @@ class Sandbox:
     limits: Limits
     slicing: Slicing
     turns: Turns
+    native: Native | None = None  # none: host calls go through Python
     borders: Borders = attrs.field(factory=dict)
     _programs: dict[Path, Program] = attrs.field(factory=dict)
 
@@ -66,12 +69,14 @@ class Sandbox:
 
 
 @asynccontextmanager
-async def open_sandbox(limits: Limits, *, slicing: Slicing | None = None) -> AsyncIterator[Sandbox]:
+async def open_sandbox(
+    limits: Limits, *, slicing: Slicing | None = None, native: Native | None = None
+) -> AsyncIterator[Sandbox]:
     """What guests need to run, for as long as the block lasts."""
     slicing = EpochSlices(limits.slice_seconds) if slicing is None else slicing
     engine = new_engine(slicing, limits.async_stack_bytes)
     with open_ticker(abi.address(engine), slicing) as ticker:
-        sandbox = Sandbox(engine, limits, slicing, Turns(ticker))
+        sandbox = Sandbox(engine, limits, slicing, Turns(ticker), native)
         try:
             yield sandbox
         finally:
@@ -99,7 +104,7 @@ def _load(sandbox: Sandbox, artifact: Path, interfaces: HostInterfaces) -> Progr
     component = _map(sandbox.engine, artifact)
     index, kind = find_run(sandbox.engine, component)
     try:
-        linker = link(sandbox.engine, component, interfaces, sandbox.borders)
+        linker = link(sandbox.engine, component, interfaces, sandbox.borders, sandbox.native)
     except BaseException:
         abi.export_index_delete(index)
         raise

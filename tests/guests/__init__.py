@@ -20,9 +20,11 @@ from wasmtime import wat2wasm
 
 from pie_trio.config import Limits
 from pie_trio.errors import GuestFault
+from pie_trio.home import Home
 from pie_trio.wasm.compile_child import compile_to
 from pie_trio.wasm.guest import Guest, Program, Sandbox, open_guest, open_sandbox
 from pie_trio.wasm.linker import HostInterfaces
+from pie_trio.wasm.native import Native, open_native
 from pie_trio.wasm.settings import fingerprint
 from pie_trio.wasm.ticker import EpochSlices, Slicing
 from pie_trio.wasm.wasi import wasi_interfaces
@@ -194,13 +196,26 @@ class World:
         raise AssertionError(f"{probe.deed.name} was no fault")
 
 
+def compiled_border() -> Native:
+    """That of this machine: without a compiler these tests say nothing."""
+    said: list[str] = []
+    native = open_native(Home.default().native, said.append)
+    assert native is not None, said
+    return native
+
+
 @asynccontextmanager
 async def open_world(
-    directory: Path, *, slicing: Slicing | None = None, limits: Limits | None = None
+    directory: Path,
+    *,
+    slicing: Slicing | None = None,
+    limits: Limits | None = None,
+    in_c: bool = True,
 ) -> AsyncIterator[World]:
-    """A sandbox for probes."""
+    """A sandbox for probes, with the compiled border or the one in Python."""
+    native = compiled_border() if in_c else None
     slicing = EpochSlices() if slicing is None else slicing
     text = (HERE / "probe.wat").read_text()
     artifact = compiled(directory, text, slicing)
-    async with open_sandbox(limits or Limits(), slicing=slicing) as sandbox:
+    async with open_sandbox(limits or Limits(), slicing=slicing, native=native) as sandbox:
         yield World(sandbox, sandbox.load(artifact, probe_interfaces()), artifact)

@@ -1,0 +1,10 @@
+"""The border in C: host calls without a line of Python around them.
+
+The C sources here are compiled on the machine that runs them, once, and loaded by `open_native`.
+Without a compiler the border in Python (`linker`, `codec`) does the same, more slowly; it is also
+what the tests hold this one to.
+"""
+
+from pie_trio.wasm.native.library import Native, open_native
+
+__all__ = ["Native", "open_native"]
