@@ -57,6 +57,40 @@ def engine(
     _measure("benchmarks.accuracy" if accuracy else "benchmarks.engine", flags, only, values)
 
 
+@app.command("paper")
+def paper(
+    scale: Annotated[
+        float | None, typer.Option("--scale", help="So many instances and tokens (default: 1).")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="Sections, as in fig6,table4; may be repeated."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One round of everything, smaller: under 3 minutes.")
+    ] = False,
+    pretend: Annotated[
+        bool, typer.Option("--pretend", help="A worker that only sleeps: no real figures.")
+    ] = False,
+    model: Annotated[str | None, typer.Option("--model", help="A stored model's name.")] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", help="How often each case.")] = None,
+    json: JsonOption = None,
+    plots: Annotated[
+        Path | None, typer.Option("--plots", help="Draw the figures as PNG files there.")
+    ] = None,
+) -> None:
+    """The evaluation of the original system's paper, its figures and tables, on this machine.
+
+    Agents and techniques as inferlets beside the same applications at their client. Sections that
+    are not measured now are kept from the JSON file of an earlier run.
+
+    Example: pie-trio bench paper --only fig6,table4 --json paper.json --plots figures
+    """
+    flags = {"--quick": quick, "--pretend": pretend}
+    values = {"--scale": scale, "--model": model, "--rounds": rounds}
+    _measure("benchmarks.paper.run", flags, only, {**values, "--json": json, "--plots": plots})
+
+
 @app.command("soak")
 def soak(
     quick: Annotated[

@@ -1,0 +1,227 @@
+"""A record as Markdown: each table and figure of the paper beside what was measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Any
+
+from benchmarks.bars.paper import bare_seconds, best_of, bounds, by_round, joined, noise
+from benchmarks.paper import published
+
+NOTHING = "-"
+Record = dict[str, Any]
+Rows = list[list[str]]
+
+
+def render(record: Record) -> str:
+    parts = [
+        _taxes(record),
+        _opportunities(record),
+        _agents(record),
+        _stacked(record),
+        _techniques(record),
+        _launches(record),
+        _calls(record),
+        _policies(record),
+        _conditions(record),
+        _bars(record),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def table(title: str, header: Sequence[str], rows: Rows) -> str:
+    if not rows:
+        return ""
+    lines = [f"### {title}", "", "| " + " | ".join(header) + " |"]
+    lines.append("|---|" + "---:|" * (len(header) - 1))
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def middle(values: Iterable[float], unit: float = 1.0, digits: int = 2) -> str:
+    found = list(values)
+    return f"{median(found) * unit:.{digits}f}" if found else NOTHING
+
+
+def spread(values: Sequence[float], unit: float = 1.0, digits: int = 2) -> str:
+    """The median and its 95 % bounds."""
+    if not values:
+        return NOTHING
+    low, high = bounds(values)
+    return f"{median(values) * unit:.{digits}f} [{low * unit:.{digits}f}, {high * unit:.{digits}f}]"
+
+
+def cases_of(record: Record, section: str, measure: str) -> list[str]:
+    """In the order in which they were measured first."""
+    return list(
+        dict.fromkeys(
+            sample["case"]
+            for sample in record["samples"]
+            if sample["section"] == section and sample["measure"] == measure
+        )
+    )
+
+
+def _taxes(record: Record) -> str:
+    rows = []
+    for case in cases_of(record, "table4", "period"):
+        bare = bare_seconds(record, int(case.split()[-1]))
+        period = by_round(record, "table4", case, "period")
+        cpu = by_round(record, "table4", case, "cpu")
+        rows.append(
+            [
+                case,
+                middle(bare.values(), 1e3),
+                middle(period.values(), 1e3),
+                spread(joined(lambda a, b: a / b - 1, period, bare), 100, 1),
+                spread(joined(lambda a, b: a / b, cpu, bare), 100, 1),
+            ]
+        )
+    header = ["sequences decode", "bare, ms a step", "served", "tax, %", "controller CPU, %"]
+    paper = ", ".join(f"{size} {share:.1%}" for size, share in published.TAX.items())
+    told = table(f"Table 4: the tax of programmability (the paper: {paper})", header, rows)
+    apart = [f"{count}: {middle(noise(record, count), 100, 1)} %" for count in (1, 32)]
+    note = f"\nThe same bare batches differ within a round by, median of {', of '.join(apart)}.\n"
+    return told + note if told else ""
+
+
+def _opportunities(record: Record) -> str:
+    rows = []
+    for case in cases_of(record, "table4", "link"):
+        bare = bare_seconds(record, int(case.split()[-1]))
+        inside = by_round(record, "table4", case, "inside")
+        slower = joined(lambda a, b: a - b, inside, bare)
+        shares = [
+            spread(list(by_round(record, "table4", case, name).values()), 1e3)
+            for name in ("link", "between")
+        ]
+        rows.append([case, spread(slower, 1e3), *shares])
+    header = ["ms a step", "executor slower", "to the worker and back", "between batches"]
+    paper = ", ".join(f"{what} {ms:g}" for what, ms in published.OPPORTUNITY_MS.items())
+    return table(f"Table 3: where it goes (the paper, in ms of 64: {paper})", header, rows)
+
+
+def _agents(record: Record) -> str:
+    rows = []
+    for agent, theirs in published.AGENT_LATENCY.items():
+        section = f"fig6-{agent}"
+        for case in cases_of(record, section, "latency"):
+            if not case.startswith("inferlet "):
+                continue
+            trip = case.removeprefix("inferlet ")
+            ours = by_round(record, section, case, "latency")
+            row = [f"{agent}, {trip}", middle(ours.values())]
+            for way in ("anew", "cached"):
+                other = by_round(record, section, f"{way} {trip}", "latency")
+                row.append(spread(joined(lambda a, b: a / b, ours, other)))
+            rows.append([*row, f"{theirs[2]:.2f}, {theirs[2] / theirs[1]:.2f}"])
+        ours = by_round(record, section, "inferlet many", "rate")
+        if ours:
+            row = [f"{agent}, many at once: agents/s", middle(ours.values())]
+            for way in ("anew", "cached"):
+                other = by_round(record, section, f"{way} many", "rate")
+                row.append(middle(joined(lambda a, b: a / b, ours, other)))
+            rate = published.AGENT_RATE[agent]
+            rows.append([*row, f"{1 / rate[0]:.2f}, {1 / rate[1]:.2f}"])
+    header = ["agent, round trip", "s", "to (a) anew", "to (b) cached", "paper: to vLLM, to SGLang"]
+    return table("Figure 6: agents", header, rows)
+
+
+def _stacked(record: Record) -> str:
+    anew = by_round(record, "fig7", "anew", "rate")
+    rows = []
+    for case in cases_of(record, "fig7", "rate"):
+        rate = by_round(record, "fig7", case, "rate")
+        ratio = spread(joined(lambda a, b: a / b, rate, anew))
+        paper = f"{published.STACKED}" if case == "all three" else NOTHING
+        rows.append([case, middle(rate.values(), digits=3), ratio, paper])
+    rows.sort(key=lambda row: float(row[1]))
+    header = ["", "agents/s", "to (a) anew", "paper"]
+    return table("Figure 7: optimisations, one on top of the other", header, rows)
+
+
+def _techniques(record: Record) -> str:
+    reasons = record["facts"].get("reasons", {})
+    rows = []
+    for name, theirs in published.TECHNIQUE_LATENCY.items():
+        ours = by_round(record, "fig8", f"{name} inferlet", "latency")
+        if not ours:
+            continue
+        anew = by_round(record, "fig8", f"{name} anew", "latency")
+        rates = [by_round(record, "fig8", f"{name} {way}", "rate") for way in ("inferlet", "anew")]
+        rows.append(
+            [
+                name,
+                middle(ours.values()),
+                spread(joined(lambda a, b: a / b, ours, anew)) if anew else reasons.get(name, ""),
+                middle(joined(lambda a, b: a / b, *rates)),
+                NOTHING if theirs is None else f"{theirs:.2f}",
+            ]
+        )
+    header = ["technique", "s", "latency to (a) anew", "throughput to (a)", "paper: to vLLM"]
+    return table("Figure 8: techniques", header, rows)
+
+
+def _launches(record: Record) -> str:
+    rows = []
+    for case in cases_of(record, "fig9", "median"):
+        found = [by_round(record, "fig9", case, name).values() for name in ("median", "worst")]
+        few, many = published.LAUNCH_MS[case.split()[0]]
+        paper = f"{few:g} at 1, {many:g} at 896"
+        rows.append([case, *(middle(each, 1e3, 1) for each in found), paper])
+    return table("Figure 9: launches at once, ms", ["", "median", "worst", "paper"], rows)
+
+
+def _calls(record: Record) -> str:
+    rows = []
+    for case in cases_of(record, "fig10", "median"):
+        found = [by_round(record, "fig10", case, name).values() for name in ("median", "worst")]
+        few, many = published.CALL_US[case.split()[0]]
+        paper = f"below {many:g}" if few is None else f"{few:g} at 1, {many:g} at 896"
+        rows.append([case, *(middle(each, 1e6, 0) for each in found), paper])
+    header = ["layer, guests", "median", "slowest guest", "paper"]
+    return table("Figures 10 and 11: a call, by guests that call at once, us", header, rows)
+
+
+def _policies(record: Record) -> str:
+    fit = record["facts"].get("fit")
+    if fit is None:
+        return ""
+    rows = []
+    for place in ("model", "real"):
+        ours = by_round(record, "table5", f"{place} work-conserving", "rate")
+        for case in cases_of(record, "table5", "rate"):
+            if case.startswith(f"{place} "):
+                rate = by_round(record, "table5", case, "rate")
+                ratio = spread(joined(lambda a, b: a / b, ours, rate))
+                policy = case.split()[1]
+                is_best = rate == best_of(record, place, policy)
+                paper = published.POLICIES["work-conserving"] / published.POLICIES[policy]
+                told = f"{paper:.2f}" if is_best and place == "model" else NOTHING
+                rows.append([case, middle(rate.values()), ratio, told])
+    title = (
+        f"Table 5: policies; a batch of n rows takes {fit['step_seconds'] * 1e3:.2f} + "
+        f"n x {fit['row_seconds'] * 1e3:.3f} ms, so no policy is more than "
+        f"{fit['most_against_eager']:.1f} times as fast as eager"
+    )
+    header = ["worker, policy", "requests/s", "work-conserving is x times as fast", "paper"]
+    return table(title, header, rows)
+
+
+def _conditions(record: Record) -> str:
+    rows = [
+        [section, run["began"], str(run["rounds"]), str(run["seconds"]), f"{run['load']:.1f}"]
+        for section, run in record["runs"].items()
+    ]
+    return table("When", ["section", "began (UTC)", "rounds", "took, s", "load then"], rows)
+
+
+def _bars(record: Record) -> str:
+    rows = []
+    for bar in record["bars"]:
+        sign = "<=" if bar.get("at_most") else ">="
+        value = "" if bar["value"] is None else f"{bar['value']:.3f}"
+        reach = f"{bar['low']:.3f} to {bar['high']:.3f}" if "low" in bar else ""
+        rows.append([bar["name"], value, reach, f"{sign} {bar['goal']}", bar["verdict"]])
+    return table("Bars", ["name", "median", "95 % bounds", "goal", "verdict"], rows)

@@ -1,0 +1,131 @@
+"""The evaluation's own tools: the far client, what it counts, and one section from end to end."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+import inferlets
+from benchmarks.paper.completions import constant, value_of
+from benchmarks.paper.launches import custom_section
+from benchmarks.paper.policies import line_through
+from benchmarks.paper.proxy import open_proxy
+from benchmarks.paper.published import AGENT_LATENCY, TECHNIQUE_LATENCY
+from benchmarks.paper.tax import period_of, whole_steps
+from benchmarks.paper.techniques import TECHNIQUES
+from pie_trio.cli.exit_codes import ExitCode
+from tests.support.command import pie
+
+ROUND_TRIP = 0.05
+ASKED = 4
+
+
+async def _echo(stream: trio.SocketStream) -> None:
+    async for data in stream:
+        await stream.send_all(data)
+
+
+async def _ask(address: str, times: int, size: int) -> float:
+    """Seconds for so many questions, one after the other."""
+    host, port = address.removeprefix("ws://").split(":")
+    async with await trio.open_tcp_stream(host, int(port)) as stream:
+        started = time.perf_counter()
+        for turn in range(times):
+            question = bytes([turn]) * size
+            await stream.send_all(question)
+            heard = b""
+            while len(heard) < size:
+                heard += await stream.receive_some()
+            assert heard == question
+        return time.perf_counter() - started
+
+
+@pytest.mark.parametrize("size", [1, 300_000])
+async def test_each_question_takes_a_round_trip_longer_and_no_byte_is_lost(
+    size: int, nursery: trio.Nursery
+) -> None:
+    listeners = await nursery.start(trio.serve_tcp, _echo, 0)
+    address = f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    async with open_proxy(address, ROUND_TRIP) as far:
+        seconds = await _ask(far, ASKED, size)
+    assert seconds >= ASKED * ROUND_TRIP
+    assert seconds < await _ask(address, ASKED, size) + 2 * ASKED * ROUND_TRIP
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_goes_away_on_one_side_goes_away_on_the_other(nursery: trio.Nursery) -> None:
+    async def hang_up(stream: trio.SocketStream) -> None:
+        await stream.aclose()
+
+    listeners = await nursery.start(trio.serve_tcp, hang_up, 0)
+    address = f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    async with open_proxy(address, 0.0) as far:
+        host, port = far.removeprefix("ws://").split(":")
+        async with await trio.open_tcp_stream(host, int(port)) as stream:
+            with trio.fail_after(10):
+                assert await stream.receive_some() == b""
+    nursery.cancel_scope.cancel()
+
+
+def test_tokens_that_come_in_bunches_are_timed_from_bunch_to_bunch() -> None:
+    arrivals = [bunch * 0.4 + place * 0.001 for bunch in range(6) for place in range(4)]
+    assert period_of(arrivals, 24, 0.0, 3.0, 0.1) == pytest.approx(0.1, rel=0.01)
+    assert period_of(arrivals[:4], 4, 0.0, 3.0, 0.1) is None
+
+
+def test_only_steps_between_those_of_everybody_count() -> None:
+    sizes = [1, 2, 4, 3, 4, 4, 2]
+    steps = [{"rows": float(size), "passes": float(size)} for size in sizes]
+    assert [step["rows"] for step in whole_steps(steps, 4)] == [4, 3, 4, 4]
+
+
+def test_the_cost_of_batches_is_a_line_that_never_starts_below_nothing() -> None:
+    assert line_through([(1, 13.0), (8, 20.0), (32, 44.0)]) == pytest.approx((12.0, 1.0))
+    assert line_through([(1, 0.0), (2, 10.0), (3, 20.0)]) == pytest.approx((0.0, 10.0))
+
+
+def test_a_custom_section_makes_another_component_of_the_same_code() -> None:
+    [folder] = inferlets.__path__
+    component = (Path(folder) / "bench-spawn" / "bench-spawn.wasm").read_bytes()
+    marked = component + custom_section("cold-1")
+    assert marked.startswith(component)
+    assert custom_section("cold-1") == b"\0\x07\x06cold-1"
+
+
+def test_both_sides_read_the_same_texts() -> None:
+    assert constant("agent-react", "SYSTEM").startswith("You answer")
+    assert len(value_of("prefix-tree", "LEVELS")) == 3
+    with pytest.raises(LookupError, match="has no NOTHING"):
+        constant("agent-react", "NOTHING")
+
+
+def test_every_technique_has_a_baseline_or_a_reason_and_a_figure_of_the_paper() -> None:
+    for technique in TECHNIQUES:
+        assert (technique.outside is None) == bool(technique.reason), technique.name
+        assert technique.name in TECHNIQUE_LATENCY
+    assert set(AGENT_LATENCY) == {"react", "codeact", "swarm"}
+
+
+def test_a_section_runs_from_end_to_end_and_others_are_kept(tmp_path: Path) -> None:
+    file = tmp_path / "paper.json"
+    kept = {"section": "fig9", "case": "warm 1", "measure": "median", "round": 1, "value": 0.001}
+    facts = {"model": "smollm2-135m", "scale": 0.5, "facts": {}, "runs": {}}
+    file.write_text(json.dumps({**facts, "samples": [kept]}), "utf-8")
+    arguments = ("--pretend", "--quick", "--only", "fig10", "--json", str(file))
+    ended = pie(tmp_path, "bench", "paper", *arguments)
+    assert ended.returncode == ExitCode.CHECK_FAILED, ended.stderr
+    found = json.loads(file.read_text("utf-8"))
+    assert kept in found["samples"]
+    cases = {sample["case"] for sample in found["samples"] if sample["section"] == "fig10"}
+    assert {"control 1", "control 64", "inference 64"} <= cases
+    assert "| inference 64 |" in ended.stdout
+
+
+def test_a_section_that_is_not_there_is_named(tmp_path: Path) -> None:
+    ended = pie(tmp_path, "bench", "paper", "--only", "fig5")
+    assert ended.returncode == ExitCode.USAGE
+    assert "there is no section 'fig5'" in ended.stderr
