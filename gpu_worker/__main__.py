@@ -62,7 +62,7 @@ def _load(options: argparse.Namespace, limits: WorkerLimits) -> Executor:
     from gpu_worker.kernel_choice import KernelChoice
 
     cache = options.kernel_cache or options.model.resolve().parent.parent / "kernels"
-    choice = KernelChoice(options.kernels, cache, _report, options.numeric)
+    choice = KernelChoice(options.kernels, cache, _report, options.numeric, options.model)
     return load_executor(options.model, limits, choice, options.threads)
 
 

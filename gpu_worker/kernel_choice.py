@@ -22,12 +22,13 @@ from gpu_worker.torch_kernels import TorchKernels
 
 @attrs.frozen
 class KernelChoice:
-    """`mode` is auto, native or torch."""
+    """`mode` is auto, native or torch; packed weights are kept in `model`, if there is one."""
 
     mode: str
     cache: Path
     report: Callable[[str], object]
     numeric: str = "bf16"
+    model: Path | None = None
 
 
 def choose_kernels(choice: KernelChoice, config: DecoderConfig, page_size: int) -> Kernels:
@@ -47,7 +48,8 @@ def native_kernels(choice: KernelChoice, config: DecoderConfig, page_size: int) 
     if not covers(config, page_size):
         raise NoKernels("the kernels do not cover this model's heads or this page size")
     variant = variant_for(capability())
-    return NativeKernels(Library(built_library(choice.cache, variant)), variant, choice.numeric)
+    library = Library(built_library(choice.cache, variant))
+    return NativeKernels(library, variant, choice.numeric, choice.model)
 
 
 def capability() -> str:

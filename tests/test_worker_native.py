@@ -20,12 +20,12 @@ from gpu_worker.kernels import LayerParameters, Parameter, Parameters, Step
 from gpu_worker.models.config import DecoderConfig, Rope
 from gpu_worker.models.rope import angles, rotate
 from gpu_worker.native import build
-from gpu_worker.native.arrays import Store
 from gpu_worker.native.build import PORTABLE, NoKernels, built_library
 from gpu_worker.native.decoder import NativeDecoder
 from gpu_worker.native.kernels import NativeKernels
 from gpu_worker.native.library import Library
 from gpu_worker.native.linear import PanelLinear
+from gpu_worker.native.packed import Packed
 from gpu_worker.wire import Batch, BatchArrays, Request, decode, encode
 from tests.support.kernels import VARIANTS, library
 from tests.support.worker_models import default_model, tiny_model
@@ -49,7 +49,7 @@ def test_a_product_of_any_number_of_rows_is_that_of_the_rounded_weights(
 ) -> None:
     weight = torch.randn(outputs, depth).bfloat16()
     bias = torch.randn(outputs) if depth % 2 else None
-    linear = PanelLinear(lib, Store(), Parameter(weight, bias))
+    linear = PanelLinear(lib, Packed(None), Parameter(weight, bias))
     wide_bias = None if bias is None else bias.double()
     for rows in (*range(1, 14), 300):
         given = torch.randn(rows, depth)
@@ -67,7 +67,7 @@ def test_the_gate_agrees_from_the_smallest_to_the_largest_number(lib: Library, w
     given[7:14] *= 1e-30
     bias = torch.randn(2 * width) if width % 2 else None
     gate, up = F.linear(given, weight.float(), bias).chunk(2, dim=-1)
-    ours = PanelLinear(lib, Store(), Parameter(weight, bias), is_gate=True)(given)
+    ours = PanelLinear(lib, Packed(None), Parameter(weight, bias), is_gate=True)(given)
     torch.testing.assert_close(ours, F.silu(gate) * up, rtol=1e-5, atol=1e-6)
 
 
@@ -76,16 +76,16 @@ def test_what_is_no_number_stays_with_its_row(lib: Library) -> None:
     given[1, 5] = float("nan")
     given[2, 0] = float("inf")
     for is_gate in (False, True):
-        linear = PanelLinear(lib, Store(), Parameter(weight), is_gate)
+        linear = PanelLinear(lib, Packed(None), Parameter(weight), is_gate)
         assert linear(given).isfinite().all(dim=-1).tolist() == [True, False, False]
-    _, finite = PanelLinear(lib, Store(), Parameter(weight)).best(given)
+    _, finite = PanelLinear(lib, Packed(None), Parameter(weight)).best(given)
     assert finite.tolist() == [True, False, False]
 
 
 def test_of_equally_good_outputs_the_first_is_the_best(lib: Library) -> None:
     weight = torch.zeros(1000, 1)
     weight[[997, 401, 71]] = 1.0
-    ours, _ = PanelLinear(lib, Store(), Parameter(weight)).best(torch.ones(20, 1))
+    ours, _ = PanelLinear(lib, Packed(None), Parameter(weight)).best(torch.ones(20, 1))
     assert ours.tolist() == [71] * 20
 
 
@@ -126,7 +126,7 @@ def _decoder(lib: Library, config: DecoderConfig, frequencies: torch.Tensor) -> 
     norm, some = torch.ones(config.hidden), Parameter(torch.zeros(config.hidden, config.hidden))
     layer = LayerParameters(norm, some, some, norm, some, some)
     parameters = Parameters(some.weight, frequencies, iter([layer] * config.layers), norm, some)
-    decoder = NativeDecoder(lib, config, parameters, PAGES)
+    decoder = NativeDecoder(lib, config, parameters, PAGES, Packed(None))
     decoder.memory.keys.fill_(float("nan"))
     decoder.memory.values.fill_(float("nan"))
     return decoder

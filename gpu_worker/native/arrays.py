@@ -18,11 +18,11 @@ STORE_BYTES = 32 << 20  # what a store takes from the system at a time
 
 
 def aligned_empty(shape: tuple[int, ...], kind: Any) -> Array:
-    return _cut(np.empty(_bytes(shape, kind), np.uint8), shape, kind)
+    return _cut(np.empty(bytes_of(shape, kind) + LINE_BYTES, np.uint8), shape, kind)
 
 
 def aligned_zeros(shape: tuple[int, ...], kind: Any) -> Array:
-    return _cut(np.zeros(_bytes(shape, kind), np.uint8), shape, kind)
+    return _cut(np.zeros(bytes_of(shape, kind) + LINE_BYTES, np.uint8), shape, kind)
 
 
 class Store:
@@ -32,8 +32,8 @@ class Store:
         self._left = aligned_zeros((0,), np.uint8)
 
     def zeros(self, shape: tuple[int, ...], kind: Any) -> Array:
-        size = math.prod(shape) * np.dtype(kind).itemsize
-        lines = -(-size // LINE_BYTES) * LINE_BYTES
+        size = bytes_of(shape, kind)
+        lines = lines_of(size)
         if lines > len(self._left):
             self._left = aligned_zeros((max(lines, STORE_BYTES),), np.uint8)
         cut: Array = self._left[:size].view(kind).reshape(shape)
@@ -41,9 +41,13 @@ class Store:
         return cut
 
 
-def _bytes(shape: tuple[int, ...], kind: Any) -> int:
-    size: int = np.dtype(kind).itemsize
-    return math.prod(shape) * size + LINE_BYTES
+def bytes_of(shape: tuple[int, ...], kind: Any) -> int:
+    return math.prod(shape) * int(np.dtype(kind).itemsize)
+
+
+def lines_of(size: int) -> int:
+    """Bytes of the whole lines that so many need."""
+    return -(-size // LINE_BYTES) * LINE_BYTES
 
 
 def _cut(memory: Array, shape: tuple[int, ...], kind: Any) -> Array:

@@ -13,10 +13,11 @@ import torch
 
 from gpu_worker.kernels import LayerParameters, Parameters, Step
 from gpu_worker.models.config import DecoderConfig
-from gpu_worker.native.arrays import Store, aligned_empty
+from gpu_worker.native.arrays import aligned_empty
 from gpu_worker.native.library import Library
 from gpu_worker.native.linear import PanelLinear, Panels
 from gpu_worker.native.memory import PagedMemory
+from gpu_worker.native.packed import Packed
 from gpu_worker.native.plan import KernelPlan, make_plan
 from gpu_worker.native.structures import DecoderView, LayerView, PlanView, StepView
 
@@ -31,13 +32,13 @@ class _Layer:
 
     @classmethod
     def pack(
-        cls, library: Library, store: Store, stored: LayerParameters, numeric: str
+        cls, library: Library, packed: Packed, stored: LayerParameters, numeric: str
     ) -> "_Layer":
         panels = (
-            Panels(library, store, stored.query_key_value, numeric=numeric),
-            Panels(library, store, stored.attended, numeric=numeric),
-            Panels(library, store, stored.gate_up, is_gate=True, numeric=numeric),
-            Panels(library, store, stored.down, numeric=numeric),
+            Panels(library, packed, stored.query_key_value, numeric=numeric),
+            Panels(library, packed, stored.attended, numeric=numeric),
+            Panels(library, packed, stored.gate_up, is_gate=True, numeric=numeric),
+            Panels(library, packed, stored.down, numeric=numeric),
         )
         norms = (stored.attention_norm.contiguous(), stored.feed_norm.contiguous())
         return cls(norms, panels, stored.down.weight.shape[1])
@@ -56,14 +57,14 @@ class NativeDecoder:
         config: DecoderConfig,
         parameters: Parameters,
         pages: int,
+        packed: Packed,
         numeric: str = "bf16",
     ) -> None:
         self.memory = PagedMemory(config, pages)
         self._library, self._config = library, config
-        store = Store()
         layers = parameters.layers
-        self._layers = [_Layer.pack(library, store, layer, numeric) for layer in layers]
-        self._head = PanelLinear(library, store, parameters.head, numeric=numeric)
+        self._layers = [_Layer.pack(library, packed, layer, numeric) for layer in layers]
+        self._head = PanelLinear(library, packed, parameters.head, numeric=numeric)
         self._norm = parameters.norm.contiguous()
         self._frequencies = parameters.frequencies.contiguous()
         self._embedding = parameters.embedding.to(torch.bfloat16).contiguous()

@@ -36,6 +36,7 @@ class Library:
     """One loaded variant."""
 
     def __init__(self, path: Path) -> None:
+        self.name = path.name
         self._loaded = ctypes.CDLL(str(path))
         for name, (arguments, result) in _SIGNATURES.items():
             call = getattr(self._loaded, name)

@@ -6,13 +6,14 @@ It must never keep a matrix as it was stored beside its panels.
 """
 
 import ctypes
+from typing import Any
 
 import numpy as np
 import torch
 
 from gpu_worker.kernels import Parameter
-from gpu_worker.native.arrays import Store
 from gpu_worker.native.library import Library
+from gpu_worker.native.packed import Packed
 from gpu_worker.native.structures import WeightView
 from gpu_worker.wire.arrays import Array
 
@@ -26,14 +27,20 @@ class Panels:
     def __init__(
         self,
         library: Library,
-        store: Store,
+        packed: Packed,
         parameter: Parameter,
         is_gate: bool = False,
         numeric: str = "bf16",
     ) -> None:
         outputs, depth = parameter.weight.shape
-        weight = parameter.weight.to(torch.bfloat16).contiguous()
-        self._panels = _PACK[numeric](library, store, weight, is_gate)
+        shape, kind = _LAYOUT[numeric](library, outputs, depth)
+
+        def pack(panels: Array) -> None:
+            dense = parameter.weight.to(torch.bfloat16).contiguous()
+            given = (dense.data_ptr(), outputs, depth, is_gate, panels.ctypes.data)
+            library.call(_PACK[numeric], *given)
+
+        self._panels = packed.take(shape, kind, pack)
         self._bias = None if parameter.bias is None else parameter.bias.contiguous()
         self.view = WeightView(
             kind=KIND_INT8 if numeric == "int8" else KIND_BF16,
@@ -45,21 +52,16 @@ class Panels:
         )
 
 
-def _pack_bf16(library: Library, store: Store, weight: torch.Tensor, is_gate: bool) -> Array:
-    outputs, depth = weight.shape
-    panels = store.zeros((-(-outputs // library.panel), depth, library.panel), np.int16)
-    library.call("pie_pack", weight.data_ptr(), outputs, depth, is_gate, panels.ctypes.data)
-    return panels
+def _layout_bf16(library: Library, outputs: int, depth: int) -> tuple[tuple[int, ...], Any]:
+    return (-(-outputs // library.panel), depth, library.panel), np.int16
 
 
-def _pack_int8(library: Library, store: Store, weight: torch.Tensor, is_gate: bool) -> Array:
-    outputs, depth = weight.shape
-    panels = store.zeros((library.call("pie_int8_bytes", outputs, depth),), np.uint8)
-    library.call("pie_pack_int8", weight.data_ptr(), outputs, depth, is_gate, panels.ctypes.data)
-    return panels
+def _layout_int8(library: Library, outputs: int, depth: int) -> tuple[tuple[int, ...], Any]:
+    return (library.call("pie_int8_bytes", outputs, depth),), np.uint8
 
 
-_PACK = {"bf16": _pack_bf16, "int8": _pack_int8}
+_LAYOUT = {"bf16": _layout_bf16, "int8": _layout_int8}
+_PACK = {"bf16": "pie_pack", "int8": "pie_pack_int8"}
 
 
 class PanelLinear:
@@ -68,13 +70,13 @@ class PanelLinear:
     def __init__(
         self,
         library: Library,
-        store: Store,
+        packed: Packed,
         parameter: Parameter,
         is_gate: bool = False,
         numeric: str = "bf16",
     ) -> None:
         self._library, self._is_gate = library, is_gate
-        self._panels = Panels(library, store, parameter, is_gate, numeric)
+        self._panels = Panels(library, packed, parameter, is_gate, numeric)
         self._view = self._panels.view
         self._at = ctypes.addressof(self._view)
 
