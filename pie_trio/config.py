@@ -47,6 +47,10 @@ class Limits:
     passes_waiting_max: int = 4096  # forward passes waiting in one model's inbox
     pass_rows_max: int = 65_536  # rows of one forward pass
     pass_outputs_max: int = 4096
+    pass_adjustments_max: int = 131_072  # logits that one pass, or a stream, may change
+    penalty_max: float = 100.0  # of each kind, either way
+    logit_bias_max: float = 1e6
+    logprobs_max: int = 20  # log-probabilities beside that of a token itself
     pass_values_waiting: int = 4 * MIB  # numbers in the unsettled passes of one instance
     mask_runs_max: int = 1 << 20  # runs of all masks of one pass
 

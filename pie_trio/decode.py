@@ -14,10 +14,11 @@ from enum import Enum
 import attrs
 
 from gpu_worker import wire
-from gpu_worker.wire.fragments import Fragment
+from gpu_worker.wire.fragments import COLUMNS, Fragment, adjustment_counts
 from pie_trio.config import Limits
 from pie_trio.errors import PieError
-from pie_trio.messages import ForwardPass, PageHandle, PageId
+from pie_trio.messages import ForwardPass, Listed, PageHandle, PageId, PassResult
+from pie_trio.penalties import Adjusting
 
 
 class FinishReason(Enum):
@@ -32,12 +33,11 @@ class FinishReason(Enum):
 
 @attrs.frozen
 class DecodeRules:
-    """What ends a sequence, and where its chance comes from."""
+    """What ends a sequence."""
 
     stop_tokens: frozenset[int]
     stop_sequences: tuple[tuple[int, ...], ...]
     tokens_max: int
-    seed: int | None = None  # None: each step has that of a pass
 
 
 @attrs.frozen(eq=False)
@@ -47,6 +47,7 @@ class DecodeDraft:
     reserve: tuple[PageHandle, ...]  # pages to grow into
     rules: DecodeRules
     wake: Callable[[], None]
+    adjusting: Adjusting | None = None
 
 
 @attrs.define(eq=False)
@@ -55,11 +56,13 @@ class Decode:
 
     rules: DecodeRules
     pages: tuple[PageId, ...]  # those of the first pass, then those to grow into
-    seed_of: Callable[[int | None, int, int], int]  # (chosen, step, position)
+    seed_of: Callable[[int], int]  # of a step, counted from the first pass
     wake: Callable[[], None]
     limits: Limits
     first_slots: int  # that are written when the first pass has settled
+    adjusting: Adjusting | None = None
     tokens: list[int] = attrs.field(factory=list, init=False)
+    logprobs: list[Listed] = attrs.field(factory=list, init=False)  # of each token, if wanted
     reason: FinishReason | None = attrs.field(default=None, init=False)
     failure: PieError | None = attrs.field(default=None, init=False)
     _is_stopping: bool = attrs.field(default=False, init=False)
@@ -94,7 +97,7 @@ class Decode:
     def truncate(self, keep: int) -> range:
         """Forgets the tokens from there on; the slots of the sequence that held those."""
         end = self.first_slots + len(self.tokens) - 1
-        del self.tokens[keep:]
+        del self.tokens[keep:], self.logprobs[keep:]
         self._read = min(self._read, keep)
         return range(self.first_slots + max(keep - 1, 0), end)
 
@@ -105,9 +108,13 @@ class Decode:
 
     # --- what the model loop calls
 
-    def take(self, token: int, page_size: int, now: float) -> bool:
-        """Whether it goes on after this token."""
+    def take(self, result: PassResult, page_size: int, now: float) -> bool:
+        """Whether it goes on after the token of this step."""
+        (token,) = result.tokens
         self.tokens.append(token)
+        self.logprobs += result.logprobs
+        if self.adjusting is not None:
+            self.adjusting.wrote((token,))
         self._steps += 1
         slots = self.first_slots + len(self.tokens) - 1
         self.reason = self._reason(token, slots < len(self.pages) * page_size)
@@ -166,16 +173,23 @@ class Decode:
             page_size=before.page_size,
             last_page_length=last,
             mask=mask,
-            outputs=_first_row(before.outputs),
+            outputs=self._outputs(before.outputs),
             embed_outputs=(),
             copies=(),
             pins=self.pages,
             embed_pins=(),
-            seed=self.seed_of(self.rules.seed, len(self.tokens), position),
+            seed=self.seed_of(len(self.tokens)),
             submitted_at=now,
             reply=before.reply,
             decode=self,
         )
+
+    def _outputs(self, before: tuple[wire.OutputRow, ...]) -> tuple[wire.OutputRow, ...]:
+        (output,) = before
+        if self.adjusting is not None:
+            records = bytes(self.adjusting.records)
+            return (attrs.evolve(output, row=0, adjustments=records),)
+        return before if output.row == 0 else (attrs.evolve(output, row=0),)
 
     def _request(self, step: ForwardPass) -> wire.Request:
         """The request of a step; all but the row and the pages is encoded only once."""
@@ -201,11 +215,6 @@ def _grown(row: Sequence[int], end: int) -> tuple[int, ...]:
     return (*row, end - 1, end)
 
 
-def _first_row(outputs: tuple[wire.OutputRow, ...]) -> tuple[wire.OutputRow, ...]:
-    (output,) = outputs
-    return outputs if output.row == 0 else (attrs.evolve(output, row=0),)
-
-
 def _patched(fragment: Fragment, step: ForwardPass) -> Fragment:
     _tokens, _positions, pages, *rest = fragment.columns
     if len(step.pages) != fragment.pages:
@@ -216,4 +225,13 @@ def _patched(fragment: Fragment, step: ForwardPass) -> Fragment:
         pages,
         *rest,
     )
-    return attrs.evolve(fragment, columns=columns, pages=len(step.pages))
+    patched = attrs.evolve(fragment, columns=columns, pages=len(step.pages))
+    (output,) = step.outputs
+    return _adjusted(patched, output) if output.adjustments else patched
+
+
+def _adjusted(fragment: Fragment, output: wire.OutputRow) -> Fragment:
+    columns = list(fragment.columns)
+    columns[COLUMNS.index("adjustments")] = output.adjustments
+    counts = adjustment_counts((output,))
+    return attrs.evolve(fragment, columns=tuple(columns), adjustments=counts)

@@ -59,6 +59,10 @@ class PassDraft:
     mask: tuple[tuple[int, ...], ...] | None  # attended intervals a row, flattened; None: causal
     outputs: tuple[OutputRow, ...]
     embed_outputs: tuple[tuple[int, int], ...]  # (row, embedding handle)
+    seed: int | None = None  # of its row 0, if the guest has chosen one
+
+
+Listed = tuple[list[int], list[float]]  # tokens, and their probabilities or the logarithms
 
 
 @attrs.frozen
@@ -66,9 +70,8 @@ class PassResult:
     """What the guest asked for, in the order in which it asked."""
 
     tokens: tuple[int, ...]
-    distributions: tuple[tuple[list[int], list[float]], ...]
-    # Of each token for which they were asked: its own, then the likeliest.
-    logprobs: tuple[tuple[list[int], list[float]], ...] = ()
+    distributions: tuple[Listed, ...]
+    logprobs: tuple[Listed, ...] = ()  # of each token, if wanted: its own, then the likeliest
 
 
 @attrs.frozen(eq=False)

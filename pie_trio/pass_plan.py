@@ -17,7 +17,6 @@ from pie_trio.config import Limits
 from pie_trio.decode import Decode, DecodeDraft
 from pie_trio.errors import GuestFault
 from pie_trio.messages import PageId, PassDraft, ResourceKind
-from pie_trio.services.pass_chunks import seed_from_row
 from pie_trio.services.slot_marks import SlotMarks, first_read, written_ranges
 
 
@@ -55,9 +54,7 @@ class PassPlan:
         plan._check_context_written(lease.pools[ResourceKind.KV_PAGE].marks)
         return plan
 
-    def decode(
-        self, seed_of: Callable[[int | None, int, int], int], limits: Limits
-    ) -> Decode | None:
+    def decode(self, seed_of: Callable[[int], int], limits: Limits) -> Decode | None:
         """The sequence of which this is the first pass."""
         if self.sequence is None:
             return None
@@ -68,13 +65,8 @@ class PassPlan:
             wake=self.sequence.wake,
             limits=limits,
             first_slots=(len(self.pages) - 1) * self.page_size + self.draft.last_page_length,
+            adjusting=self.sequence.adjusting,
         )
-
-    def first_seed(self, decode: Decode) -> int:
-        """A chosen seed draws the same in whatever row of a pass the token is."""
-        chosen = decode.rules.seed
-        seed = decode.seed_of(chosen, 0, self.draft.positions[-1])
-        return seed if chosen is None else seed_from_row(seed, 1 - len(self.tokens))
 
     def mark_written(self, lease: Lease) -> None:
         """From now on later passes may count on what this one writes."""

@@ -249,7 +249,8 @@ class InstanceQueue:
     ) -> ForwardPass:
         draft, owner = plan.draft, self._scope.owner
         origin = (self._scope.ports.engine_seed, owner.number, self._number, self._passes)
-        decode = plan.decode(partial(step_seed, *origin), self._scope.limits)
+        chosen, row = draft.seed, len(draft.tokens) - 1
+        decode = plan.decode(partial(step_seed, origin, chosen, row), self._scope.limits)
         return ForwardPass(
             owner=owner,
             queue=self._number,
@@ -266,7 +267,7 @@ class InstanceQueue:
             copies=copies,
             pins=(*plan.pages, *plan.sources, *plan.reserve),
             embed_pins=plan.embed_pins,
-            seed=pass_seed(*origin) if decode is None else plan.first_seed(decode),
+            seed=pass_seed(*origin) if chosen is None else chosen,
             submitted_at=trio.current_time(),
             reply=Reply(),
             decode=decode,

@@ -13,6 +13,7 @@ from pie_trio.config import Limits
 from pie_trio.decode import Decode, DecodeDraft, DecodeRules, FinishReason
 from pie_trio.errors import GuestFault, WorkerLost
 from pie_trio.messages import PageHandle, PassDraft
+from pie_trio.services.pass_chunks import chosen_seed
 from pie_trio.testing.inline_worker import WorkerScript
 from tests.scripted import KV, PAGE_SIZE, Scripted, open_scripted
 from tests.world import open_world
@@ -57,8 +58,9 @@ async def start(
         mask=None,
         outputs=(OutputRow(len(tokens) - 1, SamplerKind.MULTINOMIAL, temperature),),
         embed_outputs=(),
+        seed=None if seed is None else chosen_seed(seed, total - len(tokens)),
     )
-    rules = DecodeRules(frozenset(stop_tokens), sequences, tokens_max, seed)
+    rules = DecodeRules(frozenset(stop_tokens), sequences, tokens_max)
     reserve = tuple(map(PageHandle, pages[used:]))
     return await one.queue.start(draft, DecodeDraft(reserve, rules, (wakes or Wakes()).wake))
 

@@ -1,8 +1,13 @@
-"""Sequences that the model decodes by itself: the same tokens as by passes, and every end."""
+"""Sequences that the model decodes by itself: the same tokens as by passes, and every end.
+
+By passes the penalties are computed in the program, in a stream by the host; that both agree is
+what is compared here, over samplers, seeds, stop conditions and budgets.
+"""
 
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -18,6 +23,12 @@ SAMPLERS = (
     "Sampler.for_top_p(1.1, 0.8)",
     "Sampler.for_min_p(0.8, 0.1)",
     "Sampler.for_top_k_top_p(0.8, 9, 0.9)",
+    "Sampler(seed=1, repetition_penalty=1.3)",
+    "Sampler(0.9, seed=7, frequency_penalty=0.3)",
+    "Sampler(0.9, top_k=40, seed=7, presence_penalty=-0.7, logprobs=0)",
+    "Sampler(repetition_penalty=1.1, frequency_penalty=0.1, presence_penalty=0.7, logprobs=3)",
+    "Sampler(0.5, min_p=0.05, bias={70: -1.7, 71: 0.1, 3: 2.3}, logprobs=20)",
+    "Sampler(1.2, seed=2**64 - 1, repetition_penalty=0.9, bias={90: -100.0}, logprobs=1)",
 )
 BODY = """
 context = filled(range(60, 60 + {start}))
@@ -29,29 +40,32 @@ for sampler, count, stop in CASES:
     else:
         generation = context.generate(count, sampler, stop)
     text = await generation.collect()
-    found.append([text, generation.tokens, len(context.tokens), context.sequence.held])
+    told = [[each.token, each.logprob, each.likeliest] for each in generation.logprobs]
+    found.append([text, generation.tokens, len(context.tokens), context.sequence.held, told])
 return found
 """
 
 
+def cases_of(start: int) -> str:
+    """Each sampler once, with budgets and stops that turn with the start."""
+    draw = random.Random(start)
+    stops = ("None", "stop_tokens([70, 71, 72])", "ends_with([80])", "ends_with([81, 82])")
+    return "".join(
+        f"({sampler}, {draw.choice((1, 2, 16, 17, 33, 40, 90))}, {draw.choice(stops)}),"
+        for sampler in SAMPLERS
+    )
+
+
 @pytest.mark.parametrize("start", [1, 15, 16, 17, 40])
 async def test_the_model_alone_writes_what_passes_write(start: int, tmp_path: Path) -> None:
-    cases = "".join(
-        f"({sampler}, {count}, {stop}),"
-        for sampler, count, stop in zip(
-            SAMPLERS,
-            (40, 1, 17, 90, 16, 33),
-            ("None", "None", "stop_tokens([70, 71, 72])", "None", "ends_with([80])", "None"),
-            strict=True,
-        )
-    )
-    body = f"{FILLED}\nBY_PASSES = args == ['passes']\nCASES = [{cases}]\n" + BODY.format(
-        start=start
-    )
+    body = f"{FILLED}\nBY_PASSES = args == ['passes']\nCASES = [{cases_of(start)}]\n"
+    body += BODY.format(start=start)
     values = []
     for arguments in ((), ("passes",)):
         async with open_world(tmp_path / "home") as world:
             end = await world.run(write(tmp_path, body), *arguments)
         assert end.error is None, end.error
         values.append(json.loads(end.value))
-    assert values[0] == values[1]
+    for sampler, alone, by_passes in zip(SAMPLERS, *values, strict=True):
+        assert alone == by_passes, sampler
+        assert bool(alone[4]) == ("logprobs" in sampler and bool(alone[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -9,13 +10,18 @@ import trio
 import trio.testing
 
 from pie_trio.errors import OutOfPages, PassFailed, PieError, Terminated, TooMany, WorkerLost
-from pie_trio.messages import ResourceKind
+from pie_trio.messages import PassResult, ResourceKind
 from pie_trio.wasm.codec import Case, Err
 from pie_trio.wasm.host.ext_errors import error_value
 from pie_trio.wasm.host.interfaces import host_interfaces
 from tests.support.handles import World, open_queue
 
-SAMPLER = {"temperature": 0.0, "top-k": None, "top-p": None, "min-p": None, "seed": None}
+SAMPLER: Mapping[str, Any] = {
+    "temperature": 0.0,
+    **dict.fromkeys(("top-k", "top-p", "min-p", "seed", "logprobs")),
+    **dict.fromkeys(("repetition-penalty", "frequency-penalty", "presence-penalty")),
+    "logit-bias": [],
+}
 
 
 def ext(name: str, *arguments: Any) -> Any:
@@ -43,15 +49,23 @@ async def open_stream(**changes: Any) -> Any:
         "stop-tokens": [],
         "stop-sequences": [],
         "max-tokens": 5,
+        "earlier": [],
+        "generated": [],
     }
     return host, await ext("generate#start", host, queue, {**request, **changes})
+
+
+def take(stream: Any, *tokens: int) -> bool:
+    """Steps of the model that give these; whether it goes on."""
+    goes_on = [stream.decode.take(PassResult((token,), ()), 4, 0.0) for token in tokens]
+    return bool(goes_on[-1])
 
 
 async def test_a_stream_is_read_in_chunks_and_then_tells_its_end() -> None:
     host, stream = await open_stream()
     pollable = stream_function("pollable", host, stream)
     assert not pollable.ready()
-    assert stream.decode.take(7, 4, 0.0)
+    assert take(stream, 7)
     assert pollable.ready()
     assert stream_function("read", host, stream, 9) == [7]
     assert not pollable.ready()
@@ -59,8 +73,8 @@ async def test_a_stream_is_read_in_chunks_and_then_tells_its_end() -> None:
         nursery.start_soon(pollable.wait)
         await trio.testing.wait_all_tasks_blocked()
         for token in (8, 9, 10):
-            assert stream.decode.take(token, 4, 0.0)
-        assert not stream.decode.take(11, 4, 0.0)
+            assert take(stream, token)
+        assert not take(stream, 11)
     assert stream_function("finished", host, stream) is None, "tokens are unread"
     assert stream_function("read", host, stream, 2) == [8, 9]
     assert pollable.ready()
@@ -70,7 +84,7 @@ async def test_a_stream_is_read_in_chunks_and_then_tells_its_end() -> None:
 
 async def test_a_failed_stream_gives_its_tokens_and_then_says_why() -> None:
     host, stream = await open_stream()
-    stream.decode.take(7, 4, 0.0)
+    take(stream, 7)
     stream.decode.fail(PassFailed("no"))
     assert stream_function("read", host, stream, 9) == [7]
     assert stream_function("finished", host, stream) == "failed"
@@ -82,23 +96,23 @@ async def test_a_stream_that_is_dropped_stops_and_is_charged_no_more() -> None:
     assert host.held.bytes_held > 0
     stream.close()
     assert host.held.bytes_held == 0
-    assert not stream.decode.take(7, 4, 0.0)
+    assert not take(stream, 7)
 
 
 async def test_stop_says_how_many_tokens_there_are() -> None:
     host, stream = await open_stream()
-    stream.decode.take(7, 4, 0.0)
+    take(stream, 7)
     assert stream_function("stop", host, stream) == 1
-    assert not stream.decode.take(8, 4, 0.0)
+    assert not take(stream, 8)
 
 
 async def test_only_a_stream_that_has_ended_is_cut_and_never_longer() -> None:
     host, stream = await open_stream()
     for token in range(4):
-        stream.decode.take(token, 4, 0.0)
+        take(stream, token)
     early = stream_function("truncate", host, stream, 1)
     assert early.payload.tag == "invalid"
-    stream.decode.take(4, 4, 0.0)
+    take(stream, 4)
     assert stream_function("truncate", host, stream, 6).payload.tag == "invalid"
     assert stream_function("truncate", host, stream, 2) is None
     assert stream.decode.tokens == [0, 1]

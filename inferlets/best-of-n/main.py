@@ -18,10 +18,9 @@ def read_arguments(args: list[str]) -> Namespace:
 
 async def draw(trunk: Context, wanted: Namespace) -> tuple[float, str]:
     """An answer, and the mean ln p of its tokens."""
-    answer = trunk.fork().generate(wanted.max_tokens, Sampler.multinomial(wanted.temperature))
+    answer = trunk.fork().generate(wanted.max_tokens, Sampler(wanted.temperature, logprobs=0))
     text = await answer.collect()
-    scores = await trunk.fork().score(answer.tokens)
-    return sum(scores) / max(len(scores), 1), text
+    return sum(each.logprob for each in answer.logprobs) / max(len(answer.tokens), 1), text
 
 
 async def main(args: list[str]) -> dict[str, object]:

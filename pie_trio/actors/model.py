@@ -21,7 +21,15 @@ from pie_trio.errors import PassFailed, PieError, Terminated, TooMany, WorkerLos
 from pie_trio.events import BatchDispatched, BatchSettled
 from pie_trio.gathering import Gathering
 from pie_trio.mailbox import Reply
-from pie_trio.messages import CopyPage, ForwardPass, ModelMessage, Owner, Ping, ResourceKind
+from pie_trio.messages import (
+    CopyPage,
+    ForwardPass,
+    ModelMessage,
+    Owner,
+    PassResult,
+    Ping,
+    ResourceKind,
+)
 from pie_trio.ports import Ports
 from pie_trio.services.batch_counts import BatchCounts
 from pie_trio.services.batch_policy import Chunk, Plan, WaitingPass, next_batch
@@ -158,11 +166,9 @@ class ModelLoop:
                 return  # the supervisor closes this generation
 
     def _drain_inbox(self) -> None:
-        while True:
-            try:
+        with suppress(trio.WouldBlock):
+            while True:
                 self._accept(self._receive.receive_nowait())
-            except trio.WouldBlock:
-                return
 
     async def _wait_for_more(self, deadline: float | None) -> None:
         with trio.move_on_at(float("inf") if deadline is None else deadline):
@@ -171,12 +177,10 @@ class ModelLoop:
     def _accept(self, message: ModelMessage) -> None:
         if isinstance(message, Ping):
             self._pings.append(message)
-            return
-        if isinstance(message, CopyPage):
-            return  # it waits among the copies
-        waiting = self._tracked.get(message.owner.number, {}).get(message)
-        if waiting is not None:  # otherwise its owner died while it was on the way
-            self._waiting.append(waiting)
+        elif isinstance(message, ForwardPass):  # a copy waits among the copies
+            waiting = self._tracked.get(message.owner.number, {}).get(message)
+            if waiting is not None:  # otherwise its owner died while it was on the way
+                self._waiting.append(waiting)
 
     def _next_plan(self) -> Plan:
         now = trio.current_time()
@@ -248,20 +252,18 @@ class ModelLoop:
         if not chunk.waiting.has_left:
             return
         result = self._collected.pop(forward).result(forward)
-        if forward.decode is not None and self._go_on(
-            chunk.waiting, forward.decode, result.tokens[0]
-        ):
+        if forward.decode is not None and self._go_on(chunk.waiting, forward.decode, result):
             return
         del tracked[forward]
         self.pins.unpin(forward)
         self._answered[forward.owner.number] += bool(forward.outputs)  # who asks nothing waits not
         forward.reply.fill(result)
 
-    def _go_on(self, waiting: WaitingPass, decode: Decode, token: int) -> bool:
+    def _go_on(self, waiting: WaitingPass, decode: Decode, result: PassResult) -> bool:
         """The next step of a sequence takes the place of this one, its pins included."""
         self.pins.mark(waiting)
         forward, now = waiting.forward, trio.current_time()
-        if not decode.take(token, forward.page_size, now):
+        if not decode.take(result, forward.page_size, now):
             return False
         step = self._order.follow(*decode.next_step(forward, now))
         tracked = self._tracked[forward.owner.number]

@@ -11,13 +11,11 @@ from collections.abc import Iterable
 import attrs
 
 from gpu_worker import wire
-from pie_trio.messages import ForwardPass, PassResult
+from pie_trio.messages import ForwardPass, Listed, PassResult
 from pie_trio.services.batch_policy import Chunk
 
 # The worker's mixer walks by this step from row to row (`gpu_worker.mixing`, splitmix64).
 SEED_STEP = 0x9E3779B97F4A7C15
-
-Listed = tuple[list[int], list[float]]
 
 
 def pass_seed(engine_seed: int, instance: int, queue: int, number: int) -> int:
@@ -26,20 +24,20 @@ def pass_seed(engine_seed: int, instance: int, queue: int, number: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
-def step_seed(
-    engine_seed: int,
-    instance: int,
-    queue: int,
-    first: int,
-    chosen: int | None,
-    step: int,
-    position: int,
-) -> int:
-    """Of one step of a sequence: that of a pass, or what a chosen seed says of the position."""
+def step_seed(origin: tuple[int, int, int, int], chosen: int | None, row: int, step: int) -> int:
+    """Of one step of a sequence whose first pass is of this origin and draws after `row`.
+
+    It draws what a pass would, or with a chosen seed what that says of the next row.
+    """
     if chosen is None:
-        return pass_seed(engine_seed, instance, queue, first + step)
-    text = f"{chosen}/{position}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+        return pass_seed(*origin[:3], origin[3] + step)
+    return seed_from_row(chosen, row + step)
+
+
+def chosen_seed(seed: int, position: int) -> int:
+    """Under which row 0 draws what a guest's seed says of a position."""
+    digest = hashlib.blake2b(f"chosen/{seed}".encode(), digest_size=8).digest()
+    return seed_from_row(int.from_bytes(digest, "little"), position)
 
 
 def seed_from_row(seed: int, row: int) -> int:

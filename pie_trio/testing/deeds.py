@@ -19,6 +19,14 @@ from pie_trio.wasm.host.pages import PAGES
 from pie_trio.wasm.host.resources import Queue
 
 PAGE, EMBEDDING = int(ResourceKind.KV_PAGE), int(ResourceKind.EMBEDDING)
+PLAIN_SAMPLER: Mapping[str, Any] = MappingProxyType(
+    {
+        "temperature": 0.0,
+        **dict.fromkeys(("top-k", "top-p", "min-p", "seed", "logprobs")),
+        **dict.fromkeys(("repetition-penalty", "frequency-penalty", "presence-penalty")),
+        "logit-bias": [],
+    }
+)
 Deed = Callable[[ScriptHost, Queue, list[int]], Awaitable[Any]]
 
 
@@ -78,7 +86,6 @@ async def _start_stream(guest: ScriptHost, queue: Queue, pages: list[int]) -> An
 
 def stream_request(pages: list[int], reserve: list[int], tokens_max: int) -> Mapping[str, Any]:
     """Three tokens on the first page, and greedily on from there."""
-    choices = ("top-k", "top-p", "min-p", "seed")
     return {
         "tokens": [50, 51, 52],
         "positions": [0, 1, 2],
@@ -86,10 +93,12 @@ def stream_request(pages: list[int], reserve: list[int], tokens_max: int) -> Map
         "last-page-len": 3,
         "reserve": reserve,
         "mask": None,
-        "sampler": {"temperature": 0.0} | dict.fromkeys(choices),
+        "sampler": PLAIN_SAMPLER,
         "stop-tokens": [],
         "stop-sequences": [],
         "max-tokens": tokens_max,
+        "earlier": [],
+        "generated": [],
     }
 
 

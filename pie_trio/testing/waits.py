@@ -15,7 +15,7 @@ from typing import Any
 import trio
 
 from pie_trio.errors import GuestFault, PieError
-from pie_trio.testing.deeds import DEEDS, execute, stream_request
+from pie_trio.testing.deeds import DEEDS, PLAIN_SAMPLER, execute, stream_request
 from pie_trio.testing.guests import KV, Script, ScriptHost
 from pie_trio.wasm.codec import Err
 from pie_trio.wasm.host.common import COMMON
@@ -29,6 +29,7 @@ from pie_trio.wasm.wasi.poll import POLL, Deadline, EventPollable
 from pie_trio.wasm.wasi.streams import STREAMS
 
 DAWDLING_TURNS = 30
+LONG_TEXT = 1100  # tokens of a text that the host looks at in more than one go
 
 
 async def first(guest: ScriptHost) -> str:
@@ -134,7 +135,7 @@ async def texts(guest: ScriptHost) -> str:
 
 
 async def rows(guest: ScriptHost) -> str:
-    """A pass with so many masked rows that checking them takes a while."""
+    """A pass with so many masked rows, and a stream with so long a text, that checks take long."""
     count = guest.number(0, 260)
     queue = Queue(guest.queue, guest.host)
     guest.host.queues_open += 1
@@ -147,6 +148,8 @@ async def rows(guest: ScriptHost) -> str:
         "positions": places,
         "last-page-len": (count - 1) % guest.page_tokens + 1,
         "mask": [[place + 1] for place in places],
+        "sampler": {**PLAIN_SAMPLER, "repetition-penalty": 1.5},
+        "earlier": [50 + place % 9 for place in range(LONG_TEXT)],
     }
     request = dict(stream_request(pages, [], 1)) | masked
     stream = await guest.call(GENERATE["start"], queue, request)

@@ -134,10 +134,11 @@ class MemoryQueue:
             Decode(
                 sequence.rules,
                 pages,
-                lambda _chosen, _step, _position: 0,
+                lambda _step: 0,
                 sequence.wake,
                 Limits(),
                 slots,
+                sequence.adjusting,
             )
         )
         return self.decodes[-1]

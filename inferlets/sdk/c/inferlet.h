@@ -545,6 +545,16 @@ typedef struct { bool some; generate_finish_reason value; } option_generate_fini
 IMPORT("pie:ext/generate@0.1.0", "[method]token-stream.finished")
 void generate_token_stream_finished(generate_token_stream self, option_generate_finish_reason *result);
 
+typedef struct { uint32_t f0; float f1; } tuple_uint32_float;
+
+typedef struct { tuple_uint32_float *data; uint32_t length; } list_tuple_uint32_float;
+
+typedef struct { list_tuple_uint32_float *data; uint32_t length; } list_list_tuple_uint32_float;
+
+/* token-stream.logprobs: func(first: u32, count: u32) -> list<list<tuple<u32, f32>>> */
+IMPORT("pie:ext/generate@0.1.0", "[method]token-stream.logprobs")
+void generate_token_stream_logprobs(generate_token_stream self, uint32_t first, uint32_t count, list_list_tuple_uint32_float *result);
+
 /* token-stream.stop: func() -> u32 */
 IMPORT("pie:ext/generate@0.1.0", "[method]token-stream.stop")
 uint32_t generate_token_stream_stop(generate_token_stream self);
@@ -563,9 +573,9 @@ typedef struct { bool some; float value; } option_float;
 
 typedef struct { bool some; uint64_t value; } option_uint64;
 
-typedef struct { float temperature; option_uint32 top_k; option_float top_p; option_float min_p; option_uint64 seed; } generate_sampler;
+typedef struct { float temperature; option_uint32 top_k; option_float top_p; option_float min_p; option_uint64 seed; option_float repetition_penalty; option_float frequency_penalty; option_float presence_penalty; list_tuple_uint32_float logit_bias; option_uint32 logprobs; } generate_sampler;
 
-typedef struct { list_uint32 tokens; list_uint32 positions; list_uint32 pages; uint32_t last_page_len; list_uint32 reserve; option_list_list_uint32 mask; generate_sampler sampler; list_uint32 stop_tokens; list_list_uint32 stop_sequences; uint32_t max_tokens; } generate_request;
+typedef struct { list_uint32 tokens; list_uint32 positions; list_uint32 pages; uint32_t last_page_len; list_uint32 reserve; option_list_list_uint32 mask; generate_sampler sampler; list_uint32 stop_tokens; list_list_uint32 stop_sequences; uint32_t max_tokens; list_uint32 earlier; list_uint32 generated; } generate_request;
 
 typedef struct { common_queue queue; generate_request request; } generate_start_arguments;
 typedef struct { bool is_error; union { generate_token_stream ok; errors_error error; }; } result_generate_token_stream_errors_error;
@@ -590,6 +600,29 @@ typedef struct { bool is_error; union { option_list_uint32 ok; errors_error erro
 /* import-pages: func(queue: borrow<queue>, name: string) -> result<option<list<pointer>>, error> */
 IMPORT("pie:ext/pages@0.1.0", "import-pages")
 void pages_import_pages(common_queue queue, const char *name, uint32_t name_length, result_option_list_uint32_errors_error *result);
+
+
+/* ---- pie:ext/sampling@0.1.0 ---- */
+
+/* set-seed: func(pass: borrow<forward-pass>, seed: u64) */
+IMPORT("pie:ext/sampling@0.1.0", "set-seed")
+void sampling_set_seed(forward_forward_pass pass, uint64_t seed);
+
+typedef struct { uint32_t token; float factor; float addend; } sampling_adjustment;
+
+/* adjust: func(pass: borrow<forward-pass>, index: u32, adjustments: list<adjustment>) -> result<_, error> */
+IMPORT("pie:ext/sampling@0.1.0", "adjust")
+void sampling_adjust(forward_forward_pass pass, uint32_t index, const sampling_adjustment *adjustments, uint32_t adjustments_length, result_void_errors_error *result);
+
+/* want-logprobs: func(pass: borrow<forward-pass>, count: u32) -> result<_, error> */
+IMPORT("pie:ext/sampling@0.1.0", "want-logprobs")
+void sampling_want_logprobs(forward_forward_pass pass, uint32_t count, result_void_errors_error *result);
+
+typedef struct { bool some; list_list_tuple_uint32_float value; } option_list_list_tuple_uint32_float;
+
+/* get-logprobs: func(pass-result: borrow<forward-pass-result>) -> option<list<list<tuple<u32, f32>>>> */
+IMPORT("pie:ext/sampling@0.1.0", "get-logprobs")
+void sampling_get_logprobs(forward_forward_pass_result pass_result, option_list_list_tuple_uint32_float *result);
 
 
 /* ---- exports of inferlet:core/run: return a pointer to the result ---- */

@@ -21,7 +21,7 @@ from inferlet.forward import Distribution, ForwardPass, PassResult
 from inferlet.generation import Drafter, Generation, Verified
 from inferlet.model import Model
 from inferlet.sampler import Sampler
-from inferlet.sequence import TokenSequence
+from inferlet.sequence import Tokens, TokenSequence
 from inferlet.stop import StopCondition, any_of, max_tokens, stop_tokens
 
 GREEDY = Sampler.greedy()
@@ -55,10 +55,7 @@ class Context:
         self.chat.write(text)
 
     def fill_tokens(
-        self,
-        tokens: Sequence[int],
-        positions: Sequence[int] | None = None,
-        rows: Sequence[Brle] | None = None,
+        self, tokens: Tokens, positions: Tokens | None = None, rows: Sequence[Brle] | None = None
     ) -> None:
         """Adds tokens: where they are thought to stand, by default after the last one, and which
         tokens before itself each one sees, by default all that are not hidden."""
@@ -155,33 +152,34 @@ class Context:
         if end > self.sequence.held:
             await self._run(end, lambda forward_pass, last: None)
 
-    async def decode_step(self, sampler: Sampler = GREEDY) -> int:
+    async def decode_step(self, sampler: Sampler = GREEDY, generated: Tokens = ()) -> int:
         """Reads all pending tokens; the token that comes next is added and returned."""
-        return (await self.verify((), sampler)).tokens[0]
+        return (await self.verify((), sampler, generated)).tokens[0]
 
-    async def verify(self, guesses: Sequence[int], sampler: Sampler = GREEDY) -> Verified:
+    async def verify(
+        self, guesses: Tokens, sampler: Sampler = GREEDY, generated: Tokens = ()
+    ) -> Verified:
         """Reads all pending tokens and guesses of what comes next, in one pass.
 
         Adds the guesses that `sampler` agrees with, and then one token of its own: the same tokens
-        as by so many calls of `decode_step`.
+        as by so many calls of `decode_step`. `generated` are those that penalties count.
         """
         await self._render_chat()
-        before = len(self.tokens)
+        text = list(self.tokens)
         self.fill_tokens(guesses)
         agreed = -1
         try:
             result = await self._run(
                 len(self.tokens),
-                lambda forward_pass, last: forward_pass.output_tokens(
-                    range(last - len(guesses), last + 1), sampler
-                ),
+                lambda one, last: one.output_next(last, sampler, text, generated, guesses),
             )
             pairs = zip(guesses, result.tokens, strict=False)
             agreed = next((place for place, (a, b) in enumerate(pairs) if a != b), len(guesses))
         finally:
-            self.sequence.truncate(before + max(agreed, 0))
+            self.sequence.truncate(len(text) + max(agreed, 0))
         self.fill_tokens(result.tokens[agreed : agreed + 1])
-        return Verified(result.tokens[: agreed + 1], result.tokens[agreed + 1 :])
+        new = slice(agreed + 1)
+        return Verified(result.tokens[new], result.tokens[agreed + 1 :], result.logprobs[new])
 
     async def decode_step_dist(
         self, temperature: float = 1.0, top_k: int | None = None
@@ -228,14 +226,16 @@ class Context:
         until = any_of(stop or self._own_stop(), max_tokens(tokens_max))
         by_itself = can_decode(sampler, drafter is None and before_step is None)
 
-        async def step() -> list[int]:
+        async def step() -> Verified:
+            written = generation.tokens
             if by_itself:
                 await self._render_chat()
-                left = tokens_max - len(generation.tokens)
-                return [await self._decoder.next_token(self.sequence, sampler, until, left)]
+                return await self._decoder.next_token(
+                    self.sequence, sampler, until, tokens_max, written
+                )
             if before_step is not None:
                 before_step()
-            return (await self.verify(drafter(self.tokens) if drafter else (), sampler)).tokens
+            return await self.verify(drafter(self.tokens) if drafter else (), sampler, written)
 
         generation = Generation(
             step=step,

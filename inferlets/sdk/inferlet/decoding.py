@@ -12,10 +12,12 @@ from collections import deque
 from wit_world.imports import generate
 
 from inferlet.errors import raised
+from inferlet.forward import Logprobs
+from inferlet.generation import Verified
 from inferlet.host import settled
 from inferlet.queue import Queue
 from inferlet.sampler import Sampler
-from inferlet.sequence import TokenSequence
+from inferlet.sequence import Tokens, TokenSequence
 from inferlet.stop import StopCondition
 
 CHUNK_MAX = 64
@@ -29,24 +31,34 @@ class Decoder:
         self._queue = queue
         self._stream: generate.TokenStream | None = None
         self._ahead: deque[int] = deque()
+        self._told: deque[Logprobs] = deque()  # of those tokens, if the sampler wants it
+        self._wants_logprobs = False
+        self._tokens_told = 0
         self._state: object = None  # of the sequence, as we left it
 
     async def next_token(
-        self, sequence: TokenSequence, sampler: Sampler, stop: StopCondition, tokens_max: int
-    ) -> int:
-        """Adds a token to the sequence; there are to be `tokens_max` of them, or until `stop`."""
+        self,
+        sequence: TokenSequence,
+        sampler: Sampler,
+        stop: StopCondition,
+        tokens_max: int,
+        generated: Tokens,
+    ) -> Verified:
+        """Adds a token to the sequence; with those that are generated there are to be `tokens_max`
+        of them, or until `stop`."""
         if self._state != _state_of(sequence):
             self.end(sequence)
         token = await self._take()
         while token is None:  # there is no stream, or it has filled its pages
             self.end(sequence)
-            self._stream = self._start(sequence, sampler, stop, tokens_max)
+            self._stream = self._start(sequence, sampler, stop, tokens_max, generated)
+            self._wants_logprobs = sampler.logprobs is not None
             self._state = _state_of(sequence)
             token = await self._take()
         sequence.fill([token])
         sequence.held = len(sequence.tokens) - 1
         self._state = _state_of(sequence)
-        return token
+        return Verified([token], [], [self._told.popleft()] if self._wants_logprobs else [])
 
     def end(self, sequence: TokenSequence) -> None:
         """The model stops with the step in flight; pages that hold nothing go back."""
@@ -54,6 +66,7 @@ class Decoder:
             self._stream.__exit__(None, None, None)
             self._stream = None
             self._ahead.clear()
+            self._told.clear()
             sequence.trim()
 
     async def _take(self) -> int | None:
@@ -64,13 +77,26 @@ class Decoder:
             await settled(self._stream)
             with raised():
                 self._ahead.extend(self._stream.read(CHUNK_MAX))
+            if self._wants_logprobs:
+                self._read_logprobs(self._stream)
             if not self._ahead and self._stream.finished() is not None:
                 return None
         return self._ahead.popleft()
 
+    def _read_logprobs(self, stream: generate.TokenStream) -> None:
+        found = stream.logprobs(self._tokens_told, len(self._ahead))
+        self._tokens_told += len(found)
+        self._told.extend(map(Logprobs.of, found))
+
     def _start(
-        self, sequence: TokenSequence, sampler: Sampler, stop: StopCondition, tokens_max: int
+        self,
+        sequence: TokenSequence,
+        sampler: Sampler,
+        stop: StopCondition,
+        tokens_max: int,
+        generated: Tokens,
     ) -> generate.TokenStream:
+        tokens_max -= len(generated)
         size, start, end = sequence.page_size, sequence.held, len(sequence.tokens)
         if end <= start:
             raise RuntimeError("nothing is pending: fill the context first")
@@ -89,21 +115,35 @@ class Decoder:
             last_page_len=(end - 1) % size + 1,
             reserve=handles[used:],
             mask=None if rows is None else [list(row.runs) for row in rows],
-            sampler=generate.Sampler(
-                sampler.temperature, sampler.top_k, sampler.top_p, sampler.min_p, sampler.seed
-            ),
+            sampler=_controls_of(sampler),
             stop_tokens=list(stop.tokens),
             stop_sequences=[list(each) for each in stop.sequences],
             max_tokens=tokens_max,
+            earlier=sequence.tokens[:start] if sampler.repetition_penalty != 1 else [],
+            generated=list(generated) if sampler.counts_text else [],
         )
+        self._tokens_told = 0
         return self._queue.decode(request)
 
 
 def can_decode(sampler: Sampler, is_plain: bool) -> bool:
     """Whether the model can do it by itself; a plain generation has nothing to do at each step."""
-    if sampler.seed is not None and not is_plain:
-        raise ValueError("a seed needs a generation without drafter and before_step")
     return is_plain and sampler.choose is None
+
+
+def _controls_of(sampler: Sampler) -> generate.Sampler:
+    return generate.Sampler(
+        temperature=sampler.temperature,
+        top_k=sampler.top_k,
+        top_p=sampler.top_p,
+        min_p=sampler.min_p,
+        seed=sampler.seed,
+        repetition_penalty=sampler.repetition_penalty,
+        frequency_penalty=sampler.frequency_penalty,
+        presence_penalty=sampler.presence_penalty,
+        logit_bias=list(sampler.bias.items()),
+        logprobs=sampler.logprobs,
+    )
 
 
 def _state_of(sequence: TokenSequence) -> object:

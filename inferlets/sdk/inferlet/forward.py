@@ -7,16 +7,17 @@ run, its answer falls into an empty slot.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from wit_world.imports import forward
+from wit_world.imports import forward, sampling
 from wit_world.imports import inferlet_core_common as common
 
 from inferlet.brle import Brle
+from inferlet.errors import raised
 from inferlet.host import settled
-from inferlet.sampler import Sampler
+from inferlet.sampler import Adjustment, Sampler
 
 if TYPE_CHECKING:
     from inferlet.queue import KvPage
@@ -39,11 +40,27 @@ class Distribution:
 
 
 @dataclass(frozen=True)
+class Logprobs:
+    """ln p of a token, and of the likeliest ones in its place, falling; the model's own, at
+    temperature 1, whatever the sampler."""
+
+    token: int
+    logprob: float
+    likeliest: list[tuple[int, float]]
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[int, float]]) -> Logprobs:
+        return cls(*pairs[0], list(pairs[1:]))
+
+
+@dataclass(frozen=True)
 class PassResult:
-    """One token for each sampled output, one distribution for each that was asked for."""
+    """One token for each sampled output, one distribution for each that was asked for; and the
+    log-probabilities of each token, if its sampler wants them."""
 
     tokens: list[int]
     distributions: list[Distribution]
+    logprobs: list[Logprobs] = field(default_factory=list)
 
 
 class ForwardPass:
@@ -54,6 +71,7 @@ class ForwardPass:
         self._pages: list[KvPage] = []
         self._wants_tokens = False
         self._wants_distributions = False
+        self._wants_logprobs = False
         self._choose: Callable[[Distribution], int] | None = None
 
     def kv_cache(self, pages: Sequence[KvPage], last_page_length: int) -> None:
@@ -76,13 +94,25 @@ class ForwardPass:
         self._wants_distributions = True
         forward.output_distributions(self._raw, list(rows), temperature, top_k)
 
+    def adjust(self, row: int, adjustments: Sequence[Adjustment]) -> None:
+        """Changes the logits after a row before anything is drawn: each is a token, a factor that
+        divides a logit above 0 and multiplies another, and what is added then."""
+        with raised():
+            sampling.adjust(self._raw, row, [sampling.Adjustment(*each) for each in adjustments])
+
     def output_tokens(self, rows: Sequence[int], sampler: Sampler) -> None:
-        """Asks for a token after each of these rows."""
+        """Asks for a token after each of these rows; penalties and biases are for `adjust`."""
         if sampler.choose is not None:
             self.output_distributions(rows, sampler.temperature, sampler.top_k)
             self._choose = sampler.choose
             return
         self._wants_tokens = True
+        if sampler.seed is not None:
+            sampling.set_seed(self._raw, sampler.seed)
+        if sampler.logprobs is not None:
+            self._wants_logprobs = True
+            with raised():
+                sampling.want_logprobs(self._raw, sampler.logprobs)
         raw, indices, heat = self._raw, list(rows), sampler.temperature
         if sampler.min_p is not None:
             forward.output_tokens_min_p(raw, indices, heat, sampler.min_p)
@@ -94,6 +124,22 @@ class ForwardPass:
             forward.output_tokens_top_p(raw, indices, heat, sampler.top_p)
         else:
             forward.output_tokens(raw, indices, heat)
+
+    def output_next(
+        self,
+        last: int,
+        sampler: Sampler,
+        text: Sequence[int],
+        generated: Sequence[int] = (),
+        guesses: Sequence[int] = (),
+    ) -> None:
+        """Asks for the token after a text, and after each of the guesses of what follows it, which
+        end with the row `last`; with the penalties of `sampler`, which count `generated`."""
+        rows = range(last - len(guesses), last + 1)
+        self.output_tokens(rows, sampler)
+        for place, row in enumerate(rows if sampler.adjusts else ()):
+            new = guesses[:place]
+            self.adjust(row, sampler.adjustments([*text, *new], [*generated, *new]))
 
     async def execute(self) -> PassResult:
         """Runs the pass. One without outputs answers at once; synchronize its queue to be sure."""
@@ -107,4 +153,5 @@ class ForwardPass:
         self._pages = []
         if self._choose is not None:
             return PassResult([self._choose(each) for each in distributions], distributions)
-        return PassResult(list(tokens or []), distributions)
+        logprobs = sampling.get_logprobs(pending) if self._wants_logprobs else []
+        return PassResult(list(tokens or []), distributions, [*map(Logprobs.of, logprobs or [])])

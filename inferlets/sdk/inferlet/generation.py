@@ -1,17 +1,22 @@
 """Generation: text that is being written, piece by piece. Pure: it drives a step function.
 
 Iterate it to get the pieces as they come, or `collect` it to get the whole; after either, `text`
-and `tokens` are what was written. Abandoned or cancelled, it leaves its context usable, with the
+and `tokens` are what was written, and `logprobs` tells of each token, if the sampler wants it to.
+Abandoned or cancelled, it leaves its context usable, with the
 tokens written so far in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from inferlet.stop import StopCondition
 from inferlet.text import TextStream
+
+if TYPE_CHECKING:
+    from inferlet.forward import Logprobs
 
 # Guesses what comes after these tokens; a wrong guess costs a row of a pass and changes nothing.
 Drafter = Callable[[Sequence[int]], Sequence[int]]
@@ -19,10 +24,12 @@ Drafter = Callable[[Sequence[int]], Sequence[int]]
 
 @dataclass(frozen=True)
 class Verified:
-    """What a pass over guesses gave: the new tokens, and what it said after wrong guesses."""
+    """What a pass over guesses gave: the new tokens, and what it said after wrong guesses; and the
+    log-probabilities of the new ones, if the sampler wants them."""
 
     tokens: list[int]
-    rest: list[int]
+    rest: list[int] = field(default_factory=list)
+    logprobs: list[Logprobs] = field(default_factory=list)
 
 
 class Generation:
@@ -30,13 +37,14 @@ class Generation:
 
     def __init__(
         self,
-        step: Callable[[], Awaitable[Sequence[int]]],
+        step: Callable[[], Awaitable[Verified]],
         stop: StopCondition,
         detokenize: Callable[[Sequence[int]], str],
         on_end: Callable[[int, str], None],
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.tokens: list[int] = []
+        self.logprobs: list[Logprobs] = []
         self._step = step
         self._stop = stop
         self._stream = TextStream(detokenize)
@@ -77,12 +85,13 @@ class Generation:
         if last_piece:
             yield last_piece
 
-    def _take(self, new: Sequence[int]) -> int | None:
+    def _take(self, new: Verified) -> int | None:
         """Adds what is text; at the end, says how many of the newest tokens are not."""
-        for place, token in enumerate(new):
+        self.logprobs += new.logprobs
+        for place, token in enumerate(new.tokens):
             self.tokens.append(token)
             hidden = self._stop.ask(self.tokens)
             if hidden is not None:
-                del self.tokens[len(self.tokens) - hidden :]
-                return hidden + len(new) - place - 1
+                del self.tokens[len(self.tokens) - hidden :], self.logprobs[len(self.tokens) :]
+                return hidden + len(new.tokens) - place - 1
         return None

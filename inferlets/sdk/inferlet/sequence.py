@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from inferlet.queue import KvPage
 
 
+Tokens = Sequence[int]
+
+
 class TokenSequence:
     """Indexes count the tokens that are left; positions are never given anew."""
 

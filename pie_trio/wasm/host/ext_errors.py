@@ -58,3 +58,16 @@ def with_errors(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T 
             return Err(error_value(error))
 
     return call
+
+
+def with_errors_now(function: Callable[P, T]) -> Callable[P, T | Err]:
+    """The same for one that does not wait."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T | Err:
+        try:
+            return function(*args, **kwargs)
+        except PieError as error:
+            return Err(error_value(error))
+
+    return call

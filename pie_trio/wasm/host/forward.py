@@ -227,7 +227,7 @@ async def execute(host: InstanceHost, builder: PassBuilder) -> PassAnswer | None
     """
     queue = builder.queue
     queue.check_unasked()
-    draft = await draft_of(builder)
+    draft = await draft_of(builder, host.limits)
     charge = answer_bytes(draft.outputs)
     host.held.charge(EXECUTE, charge)
     reply = await queue.handle.submit(draft)

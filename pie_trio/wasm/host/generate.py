@@ -7,28 +7,37 @@ It must never wake its guest but when a chunk is due or the sequence has ended.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from gpu_worker.wire import ADJUSTMENT, OutputRow
 from pie_trio.decode import Decode, DecodeDraft, DecodeRules
-from pie_trio.errors import PieError
 from pie_trio.messages import PageHandle
+from pie_trio.penalties import Adjusting
 from pie_trio.wasm.codec import Err
 from pie_trio.wasm.host import forward
-from pie_trio.wasm.host.ext_errors import error_value, with_errors
+from pie_trio.wasm.host.ext_errors import error_value, with_errors, with_errors_now
 from pie_trio.wasm.host.faults import fault
 from pie_trio.wasm.host.message import Arrivals
-from pie_trio.wasm.host.passes import VALUE_BYTES, PassBuilder, draft_of
+from pie_trio.wasm.host.passes import (
+    VALUE_BYTES,
+    PassBuilder,
+    draft_of,
+    log_probability_count,
+)
+from pie_trio.wasm.host.penalties import adjusting_of
 from pie_trio.wasm.host.resources import Queue
+from pie_trio.wasm.host.sampling import paired
 from pie_trio.wasm.host.state import HeldMemory, InstanceHost
 
 if TYPE_CHECKING:
     from pie_trio.wasm.linker import HostFunction
 
 START = "generate.start"
+ADJUSTED_VALUES = 8  # that a token with a record takes
 
 
 @attrs.define(eq=False)
@@ -66,19 +75,21 @@ class StreamPollable:
 async def start(host: InstanceHost, queue: Queue, request: Mapping[str, Any]) -> TokenStream:
     """Hands the first pass on. Cancelled: the sequence ends with its instance."""
     queue.check_unasked()
+    rules, adjusting = _rules(request), await adjusting_of(request, queue, host.limits)
     builder = PassBuilder(queue, host.held)
     try:
         _describe(host, builder, request)
-        draft = await draft_of(builder)
+        _control(host, builder, request["sampler"], adjusting)
+        draft = await draft_of(builder, host.limits)
     finally:
         builder.close()
-    rules = _rules(request)
-    charge = (rules.tokens_max + len(request["reserve"])) * VALUE_BYTES
+    charge = _size_of(request, draft.outputs, adjusting, queue) * VALUE_BYTES
     host.held.charge(START, charge)
     arrivals = Arrivals()
     try:
         reserve = tuple(map(PageHandle, request["reserve"]))
-        decode = await queue.handle.start(draft, DecodeDraft(reserve, rules, arrivals.tell))
+        sequence = DecodeDraft(reserve, rules, arrivals.tell, adjusting)
+        decode = await queue.handle.start(draft, sequence)
     except BaseException:
         host.held.refund(charge)
         raise
@@ -107,6 +118,36 @@ def _describe(host: InstanceHost, builder: PassBuilder, request: Mapping[str, An
         forward.output_tokens(host, builder, row, heat)
 
 
+def _control(
+    host: InstanceHost,
+    builder: PassBuilder,
+    sampler: Mapping[str, Any],
+    adjusting: Adjusting | None,
+) -> None:
+    builder.seed = sampler["seed"]
+    if sampler["logprobs"] is not None:
+        builder.logprobs = log_probability_count(START, sampler["logprobs"], host.limits)
+    if adjusting is not None:
+        builder.adjust(START, builder.outputs[0].row, bytes(adjusting.records))
+
+
+def _size_of(
+    request: Mapping[str, Any],
+    outputs: Sequence[OutputRow],
+    adjusting: Adjusting | None,
+    queue: Queue,
+) -> int:
+    """How many values the host keeps of a stream at most."""
+    (output,) = outputs
+    tokens = request["max-tokens"]
+    size: int = tokens * (1 + 2 * output.logprobs) + len(request["reserve"])
+    if adjusting is not None:
+        vocab_size = queue.handle.model.facts.vocab_size
+        known = len(adjusting.records) // ADJUSTMENT.size
+        size += ADJUSTED_VALUES * min(known + tokens, vocab_size)
+    return size
+
+
 def _rules(request: Mapping[str, Any]) -> DecodeRules:
     if request["max-tokens"] < 1:
         raise fault(START, "max-tokens", request["max-tokens"], "1 or more")
@@ -117,7 +158,6 @@ def _rules(request: Mapping[str, Any]) -> DecodeRules:
         stop_tokens=frozenset(request["stop-tokens"]),
         stop_sequences=sequences,
         tokens_max=request["max-tokens"],
-        seed=request["sampler"]["seed"],
     )
 
 
@@ -141,21 +181,25 @@ def finished(_host: InstanceHost, stream: TokenStream) -> str | None:
     return decode.reason.value
 
 
+def logprobs(
+    _host: InstanceHost, stream: TokenStream, first: int, count: int
+) -> list[list[tuple[int, float]]]:
+    """Of so many tokens from there on, read or not."""
+    return paired(stream.decode.logprobs[first : first + count])
+
+
 def stop(_host: InstanceHost, stream: TokenStream) -> int:
     return stream.decode.stop()
 
 
-def truncate(_host: InstanceHost, stream: TokenStream, keep: int) -> Err | None:
+@with_errors_now
+def truncate(_host: InstanceHost, stream: TokenStream, keep: int) -> None:
     """Afterwards, what came later is neither read nor seen by a pass."""
     decode = stream.decode
-    try:
-        if decode.reason is None or keep > len(decode.tokens):
-            allowed = f"0 to {len(decode.tokens)}, after the end"
-            raise fault("token-stream.truncate", "keep", keep, allowed)
-        stream.queue.handle.truncate(decode, keep)
-    except PieError as error:
-        return Err(error_value(error))
-    return None
+    if decode.reason is None or keep > len(decode.tokens):
+        allowed = f"0 to {len(decode.tokens)}, after the end"
+        raise fault("token-stream.truncate", "keep", keep, allowed)
+    stream.queue.handle.truncate(decode, keep)
 
 
 GENERATE: Mapping[str, HostFunction] = MappingProxyType(
@@ -164,6 +208,7 @@ GENERATE: Mapping[str, HostFunction] = MappingProxyType(
         "[method]token-stream.pollable": pollable,
         "[method]token-stream.read": read,
         "[method]token-stream.finished": finished,
+        "[method]token-stream.logprobs": logprobs,
         "[method]token-stream.stop": stop,
         "[method]token-stream.truncate": truncate,
     }

@@ -18,6 +18,7 @@ from pie_trio.wasm.host.kvs import KVS
 from pie_trio.wasm.host.message import MESSAGE
 from pie_trio.wasm.host.pages import PAGES
 from pie_trio.wasm.host.runtime import RUNTIME
+from pie_trio.wasm.host.sampling import SAMPLING
 from pie_trio.wasm.host.tokenize import TOKENIZE
 from pie_trio.wasm.linker import HostInterfaces
 from pie_trio.wasm.wasi import wasi_interfaces
@@ -39,6 +40,7 @@ def inferlet_interfaces() -> HostInterfaces:
         "pie:ext/child": CHILD,
         "pie:ext/generate": GENERATE,
         "pie:ext/pages": PAGES,
+        "pie:ext/sampling": SAMPLING,
     }
 
 

@@ -13,11 +13,13 @@ from typing import cast
 import attrs
 import trio
 
-from gpu_worker.wire import OutputRow, SamplerKind
+from gpu_worker.wire import ADJUSTMENT, OutputRow, SamplerKind
+from pie_trio.config import Limits
 from pie_trio.errors import GuestFault
 from pie_trio.handles import ModelFacts
 from pie_trio.mailbox import Reply
 from pie_trio.messages import PageHandle, PassDraft, PassResult
+from pie_trio.services.pass_chunks import chosen_seed
 from pie_trio.wasm.host.faults import each_once, fault
 from pie_trio.wasm.host.masks import attended_intervals, is_causal
 from pie_trio.wasm.host.resources import Queue
@@ -42,6 +44,9 @@ class PassBuilder:
     mask_runs: int = attrs.field(default=0, init=False)
     outputs: list[OutputRow] = attrs.field(factory=list, init=False)
     embed_outputs: list[tuple[int, int]] = attrs.field(factory=list, init=False)
+    seed: int | None = attrs.field(default=None, init=False)
+    logprobs: int = attrs.field(default=0, init=False)  # of each token, its own included
+    adjustments: dict[int, bytes] = attrs.field(factory=dict, init=False)  # by the row
     _values: int = attrs.field(default=0, init=False)
 
     @property
@@ -56,12 +61,18 @@ class PassBuilder:
         self._held.refund(values * VALUE_BYTES)
         self._values -= values
 
+    def adjust(self, function: str, row: int, records: bytes) -> None:
+        self.charge(function, len(records) // 4)
+        self.refund(len(self.adjustments.get(row, b"")) // 4)
+        self.adjustments[row] = records
+
     def clear(self) -> None:
         """Empty lists again, so that the pass can be described anew."""
         self.refund(self._values)
         self.tokens, self.positions, self.pages = [], [], ()
         self.mask, self.mask_runs = None, 0
         self.outputs, self.embed_outputs = [], []
+        self.seed, self.logprobs, self.adjustments = None, 0, {}
 
     def close(self) -> None:
         self.clear()
@@ -69,13 +80,14 @@ class PassBuilder:
 
 @attrs.define(eq=False)
 class PassAnswer:
-    """The result of an executed pass; each of its two lists is given out once."""
+    """The result of an executed pass; each of its lists is given out once."""
 
     reply: Reply[PassResult]
     _held: HeldMemory
     _charge: int
     tokens_taken: bool = attrs.field(default=False, init=False)
     distributions_taken: bool = attrs.field(default=False, init=False)
+    logprobs_taken: bool = attrs.field(default=False, init=False)
 
     def close(self) -> None:
         self._held.refund(self._charge)
@@ -85,24 +97,34 @@ class PassAnswer:
 def answer_bytes(outputs: Sequence[OutputRow]) -> int:
     """An upper bound of what the answer to these outputs takes."""
     heads = sum(2 * row.top_k for row in outputs if row.kind is SamplerKind.DISTRIBUTION)
-    return (heads + len(outputs)) * VALUE_BYTES
+    logprobs = sum(2 * row.logprobs for row in outputs)
+    return (heads + logprobs + len(outputs)) * VALUE_BYTES
 
 
-async def draft_of(builder: PassBuilder) -> PassDraft:
+def log_probability_count(function: str, wanted: int, limits: Limits) -> int:
+    """Of each token, when those of so many of the likeliest are wanted beside its own."""
+    if wanted > limits.logprobs_max:
+        raise fault(function, "logprobs", wanted, f"at most {limits.logprobs_max} (logprobs_max)")
+    return 1 + wanted
+
+
+async def draft_of(builder: PassBuilder, limits: Limits) -> PassDraft:
     """The pass as a checked draft. Its guest waits meanwhile, so nobody changes the lists."""
     rows = len(builder.tokens)
     if rows == 0:
         raise GuestFault(f"{EXECUTE}: the pass has no input: call input-tokens or input-embeddings")
     context = _context_of(builder, rows)
     _check_outputs(builder, rows)
+    outputs = _controlled_outputs(builder, limits)
     return PassDraft(
         tokens=tuple(builder.tokens),
         positions=tuple(builder.positions),
         pages=cast("tuple[PageHandle, ...]", tuple(builder.pages)),
         last_page_length=builder.last_page_length,
         mask=await _intervals_of(builder.mask, rows, context),
-        outputs=tuple(builder.outputs),
+        outputs=outputs,
         embed_outputs=tuple(builder.embed_outputs),
+        seed=_seed_of(builder),
     )
 
 
@@ -131,6 +153,38 @@ def _check_outputs(builder: PassBuilder, rows: int) -> None:
     if asked and max(asked) >= rows:
         allowed = f"0 to {rows - 1}, the inputs of this pass"
         raise fault(EXECUTE, "an index of an output", max(asked), allowed)
+
+
+def _controlled_outputs(builder: PassBuilder, limits: Limits) -> tuple[OutputRow, ...]:
+    if not (builder.logprobs or builder.adjustments):
+        return tuple(builder.outputs)
+    for row in builder.adjustments.keys() - {output.row for output in builder.outputs}:
+        raise fault(EXECUTE, "an adjusted row", row, "one of which something is asked")
+    outputs = tuple(_controlled(output, builder) for output in builder.outputs)
+    adjusted = sum(len(output.adjustments) // ADJUSTMENT.size for output in outputs)
+    if adjusted > limits.pass_adjustments_max:
+        allowed = f"at most {limits.pass_adjustments_max} (pass_adjustments_max)"
+        raise fault(EXECUTE, "the number of adjustments of all outputs", adjusted, allowed)
+    return outputs
+
+
+def _controlled(output: OutputRow, builder: PassBuilder) -> OutputRow:
+    draws = output.kind is not SamplerKind.DISTRIBUTION
+    logprobs, records = builder.logprobs if draws else 0, builder.adjustments.get(output.row, b"")
+    return attrs.evolve(output, logprobs=logprobs, adjustments=records)
+
+
+def _seed_of(builder: PassBuilder) -> int | None:
+    """Of row 0, so that each output draws what the guest's seed says of its position."""
+    if builder.seed is None or not builder.outputs:
+        return None
+    starts = {builder.positions[output.row] - output.row for output in builder.outputs}
+    if len(starts) > 1:
+        raise GuestFault(
+            f"{EXECUTE}: with a seed, the positions of all rows of which something is asked "
+            "must count on by one from row to row"
+        )
+    return chosen_seed(builder.seed, starts.pop())
 
 
 async def _intervals_of(
