@@ -78,6 +78,15 @@ class Limits:
     grammar_multiple_max: int = 10_000  # of `multipleOf`, as a whole number
     grammar_error_characters: int = 500
 
+    # Requests to other hosts
+    fetches_max: int = 256  # on their way at once
+    fetches_per_instance: int = 16
+    fetch_body_bytes: int = 8 * MIB  # of a request, and of an answer
+    fetch_header_bytes: int = 64 * 1024  # of an answer
+    fetch_seconds: float = 60.0
+    fetch_connect_seconds: float = 5.0  # to one of several addresses
+    fetch_redirects: int = 5
+
     # Clients
     clients_max: int = 1024
     handshake_seconds: float = 5.0
@@ -195,4 +204,5 @@ class Settings:
     batching: Batching = Batching()
     limits: Limits = Limits()
     seed: int | None = None  # None: drawn once when the engine starts
+    fetch_allow: tuple[str, ...] = ()  # hosts that guests may talk to: HOST or HOST:PORT
     log: str = "console"  # or "json", or "off"

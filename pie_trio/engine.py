@@ -23,6 +23,7 @@ from pie_trio.actors.instance import Instance
 from pie_trio.children import Children, ChildRequest
 from pie_trio.config import Settings
 from pie_trio.errors import BadProgram, PieError, TooMany
+from pie_trio.fetch_access import InstanceFetches
 from pie_trio.guest_console import text_sink
 from pie_trio.handles import EngineFacts
 from pie_trio.home import Home
@@ -34,6 +35,8 @@ from pie_trio.model_table import Progress, open_models
 from pie_trio.ports import Ports
 from pie_trio.program_loader import LoaderMaker, ProgramLike, ProgramLoader, ProgramSource
 from pie_trio.served_model import Resident, ServedModel
+from pie_trio.services.fetch_rules import AllowList
+from pie_trio.services.fetching import Fetcher, OpenWeb, Web
 from pie_trio.services.kvs import KeyValueStore
 from pie_trio.services.model_store import ModelStore
 from pie_trio.services.program_store import ProgramRecord, ProgramStore
@@ -62,6 +65,7 @@ class Engine:
     _nursery: trio.Nursery
     _topics: TopicBoard
     _kvs: KeyValueStore
+    _fetcher: Fetcher
     _running: dict[InstanceId, Instance] = attrs.field(factory=dict, init=False)
     _finished: dict[InstanceId, Instance] = attrs.field(factory=dict, init=False)  # oldest first
     _launches: int = attrs.field(default=0, init=False)
@@ -188,6 +192,7 @@ class Engine:
             topics=self._topics,
             kvs=self._kvs,
             children=children,
+            fetches=InstanceFetches(self._fetcher, scope.queues, self.settings.limits),
             facts=self._facts(),
             limits=self.settings.limits,
             wasi=WasiState(
@@ -236,12 +241,14 @@ async def open_engine(
     progress: Progress | None = None,
     sandbox: Sandbox | None = None,
     loader: LoaderMaker = ProgramLoader,
+    web: Web | None = None,
 ) -> AsyncIterator[Engine]:
     """A running engine with all its models ready. Leaving the block ends every instance.
 
     A sandbox that is handed in may serve several engines, one after the other.
     """
     limits = settings.limits
+    fetcher = Fetcher(AllowList.parse(settings.fetch_allow), web or OpenWeb(), limits)
     say = progress or (lambda _line: None)
     opening = (
         open_sandbox(limits, slicing=slicing, native=open_native(home.native, say))
@@ -269,6 +276,7 @@ async def open_engine(
                 instances,
                 TopicBoard(limits),
                 KeyValueStore(limits),
+                fetcher,
             )
             instances.cancel_scope.cancel()
         models_nursery.cancel_scope.cancel()

@@ -61,6 +61,10 @@ class PassFailed(PieError):
     """The worker refused or failed this one forward pass; the others went on."""
 
 
+class FetchFailed(PieError):
+    """Another host, or the way to it, failed."""
+
+
 class Terminated(PieError):
     """The instance was ended from outside: by a client, by its parent or by the shutdown."""
 

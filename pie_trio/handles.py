@@ -13,6 +13,7 @@ import attrs
 
 from pie_trio.decode import Decode, DecodeDraft
 from pie_trio.errors import PieError
+from pie_trio.fetches import FetchRequest, FetchResponse
 from pie_trio.mailbox import Reply
 from pie_trio.messages import (
     InstanceEnded,
@@ -175,6 +176,22 @@ class ChildStarter(Protocol):
         self, program: str, arguments: Sequence[str], deadline_seconds: float | None
     ) -> ChildHandle:
         """Without a name, the program of the parent. Raises `PieError`."""
+        ...
+
+
+class FetchHandle(Protocol):
+    """A request on its way. It ends when this is closed, or with its instance."""
+
+    @property
+    def reply(self) -> Reply[FetchResponse]: ...
+    def close(self) -> None: ...
+
+
+class Fetches(Protocol):
+    """Makes the requests of one instance to other hosts."""
+
+    def start(self, request: FetchRequest, charge: Callable[[int], None]) -> FetchHandle:
+        """`charge` is told of each part of the answer that is kept. Raises `PieError`."""
         ...
 
 

@@ -39,12 +39,20 @@ class RuntimeTable:
 
 
 @attrs.frozen
+class FetchTable:
+    """`[fetch]`: the hosts that programs may talk to."""
+
+    allow: tuple[str, ...] = Settings().fetch_allow
+
+
+@attrs.frozen
 class ConfigFile:
     """The file as it is written; `[[model]]` may repeat."""
 
     server: ServerTable = ServerTable()
     runtime: RuntimeTable = RuntimeTable()
     batching: Batching = Settings().batching
+    fetch: FetchTable = FetchTable()
     limits: Limits = Settings().limits
     model: tuple[ModelSettings, ...] = Settings().models
 
@@ -56,6 +64,7 @@ class ConfigFile:
             batching=self.batching,
             limits=self.limits,
             seed=self.runtime.seed,
+            fetch_allow=self.fetch.allow,
             log=self.server.log,
         )
 
@@ -107,6 +116,8 @@ def to_toml(value: object) -> str:
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
         return f'"{escaped}"'
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(to_toml, value))}]"
     return "none" if value is None else str(value)
 
 
@@ -132,7 +143,7 @@ def _leaves(table: object, prefix: str = "") -> Iterator[tuple[str, object]]:
     if isinstance(table, Mapping):
         for name, value in table.items():
             yield from _leaves(value, f"{prefix}.{name}" if prefix else name)
-    elif isinstance(table, list | tuple):
+    elif isinstance(table, list | tuple) and any(isinstance(each, Mapping) for each in table):
         for number, value in enumerate(table):
             yield from _leaves(value, f"{prefix}[{number}]")
     else:
@@ -156,6 +167,7 @@ def strict_converter(*, forbid_extra_keys: bool) -> cattrs.Converter:
     for kind in (int, str, bool):
         converter.register_structure_hook(kind, _exactly)
     converter.register_structure_hook(float, _a_number)
+    converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], _texts)
     return converter
 
 
@@ -170,6 +182,12 @@ def _a_number(value: Any, _kind: type) -> float:
     if type(value) not in (int, float):
         raise TypeError(f"must be a number, got {value!r}")
     return float(value)
+
+
+def _texts(value: Any, _kind: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(type(text) is str for text in value):
+        raise TypeError(f"must be a list of texts, got {value!r}")
+    return tuple(value)
 
 
 def _kind_name(kind: type) -> str:

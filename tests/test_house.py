@@ -39,6 +39,7 @@ ROOMS = {
     "pie_trio.cli.sim_seeds": "sim",
     "pie_trio.client": "client",
     "pie_trio.children": "engine",
+    "pie_trio.fetch_access": "engine",
     "pie_trio.engine": "engine",
     "pie_trio.instance_scope": "engine",
     "pie_trio.model_access": "engine",
@@ -82,6 +83,7 @@ MAY_IMPORT = {
 # Services that touch the outside or wait for a child process. All the others are pure.
 WAITING_SERVICES = (
     "pie_trio.services.gateway",
+    "pie_trio.services.fetching",
     "pie_trio.services.worker_link",
     "pie_trio.services.worker_process",
     "pie_trio.services.zmq_socket",

@@ -28,6 +28,18 @@ def test_without_a_file_every_setting_is_the_default() -> None:
     assert load_settings(None, {}).settings == Settings()
 
 
+def test_the_hosts_that_may_be_fetched_from_are_a_list(tmp_path: Path) -> None:
+    path = _write(tmp_path, '[fetch]\nallow = ["example.com", "127.0.0.1:8000"]\n')
+    loaded = load_settings(path, {})
+    assert loaded.settings.fetch_allow == ("example.com", "127.0.0.1:8000")
+    shown = dict(dump_settings(loaded.file))
+    assert shown["fetch.allow"] == '["example.com", "127.0.0.1:8000"]'
+    assert dict(dump_settings(ConfigFile()))["fetch.allow"] == "[]"
+    assert "fetch.allow" in loaded.origins
+    for wrong in ('"example.com"', "[1]", "{}"):
+        assert "must be a list of texts" in _refusal(tmp_path, f"[fetch]\nallow = {wrong}\n")
+
+
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     assert load_settings(_write(tmp_path, ""), {}).settings == Settings()
 

@@ -119,6 +119,7 @@ async def open_world(
     checks_books: bool = True,
     records: bool = False,
     loader: LoaderMaker | None = None,
+    allow: tuple[str, ...] = (),
 ) -> AsyncIterator[World]:
     script = script or WorkerScript()
     links: list[InlineLink] = []
@@ -133,7 +134,7 @@ async def open_world(
     )
     wanted = settings(limits, pages=pages, batching=batching, step_seconds=script.step_seconds)
     async with open_engine(
-        wanted,
+        attrs.evolve(wanted, fetch_allow=allow),
         ports,
         shared_home(root),
         launcher=launcher or inline_launcher(script, links),

@@ -16,7 +16,8 @@ import platformdirs
 import typer
 
 from pie_trio.config import ModelSettings, Numeric
-from pie_trio.settings_file import Loaded, RuntimeTable, ServerTable, load_settings
+from pie_trio.services.fetch_rules import AllowList
+from pie_trio.settings_file import FetchTable, Loaded, RuntimeTable, ServerTable, load_settings
 
 CONFIG_VARIABLE = "PIE_TRIO_CONFIG"
 DEFAULT_SERVER = "ws://127.0.0.1:8080"
@@ -35,6 +36,10 @@ NumericOption = Annotated[
 ]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", help="Make every random choice repeat an earlier run.")
+]
+FetchOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow-fetch", help="Let programs fetch from this HOST or HOST:PORT; repeat."),
 ]
 ServerOption = Annotated[
     str, typer.Option("--server", envvar="PIE_TRIO_SERVER", help="Address of the server.")
@@ -69,6 +74,7 @@ class Flags:
     seed: int | None = None
     log: str | None = None
     numeric: Numeric | None = None
+    fetch: Sequence[str] = ()
 
 
 def resolve(config: Path | None, flags: Flags) -> Loaded:
@@ -81,14 +87,17 @@ def resolve(config: Path | None, flags: Flags) -> Loaded:
         "server.log": flags.log,
         "runtime.seed": flags.seed,
         "model": models,
+        "fetch.allow": flags.fetch or None,
     }
     from_flags = dict.fromkeys((key for key, value in said.items() if value is not None), "flag")
     file = attrs.evolve(
         loaded.file,
         server=_server(flags, loaded.file.server),
         runtime=RuntimeTable(loaded.file.runtime.seed if flags.seed is None else flags.seed),
+        fetch=FetchTable(tuple(flags.fetch)) if flags.fetch else loaded.file.fetch,
         model=loaded.file.model if models is None else models,
     )
+    AllowList.parse(file.fetch.allow)
     return attrs.evolve(loaded, file=file, origins={**loaded.origins, **from_flags})
 
 

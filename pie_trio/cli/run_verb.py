@@ -21,6 +21,7 @@ from pie_trio.cli.embedded import find_program, open_ports
 from pie_trio.cli.exit_codes import ExitCode, Missing, Usage
 from pie_trio.cli.options import (
     ConfigOption,
+    FetchOption,
     Flags,
     NumericOption,
     PretendOption,
@@ -69,6 +70,7 @@ def run(
     pretend: PretendOption = False,
     numeric: NumericOption = None,
     seed: SeedOption = None,
+    allow_fetch: FetchOption = None,
     log: LogOption = None,
     record: RecordOption = None,
     watch: WatchOption = False,
@@ -87,12 +89,20 @@ def run(
     if watch and not Path(program).exists():
         raise Missing(f"--watch: {program} is no file or folder")
     models = [model] if model else ()
-    flags = Flags(models=models, pretend=pretend, seed=seed, log=log, numeric=numeric)
+    flags = Flags(
+        models=models,
+        pretend=pretend,
+        seed=seed,
+        log=log,
+        numeric=numeric,
+        fetch=allow_fetch or (),
+    )
     if server is not None:
         if flags != Flags() or config is not None or record is not None:
             raise Usage(
-                "--model, --pretend, --numeric, --seed, --log, --record and --config are for an "
-                "engine of our own; the server has its own (a program may take --model after --)"
+                "--model, --pretend, --numeric, --seed, --allow-fetch, --log, --record and "
+                "--config are for an engine of our own; the server has its own (a program may take "
+                "--model after --)"
             )
         leave_with(lambda: run_on_server(server, user, program, arguments or (), output))
     settings = resolve(config, attrs.evolve(flags, log=log or "off")).settings

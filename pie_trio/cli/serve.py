@@ -18,6 +18,7 @@ from pie_trio.cli.embedded import open_ports
 from pie_trio.cli.exit_codes import ExitCode, Unreachable
 from pie_trio.cli.options import (
     ConfigOption,
+    FetchOption,
     Flags,
     NumericOption,
     PretendOption,
@@ -50,6 +51,7 @@ def serve(
     pretend: PretendOption = False,
     numeric: NumericOption = None,
     seed: SeedOption = None,
+    allow_fetch: FetchOption = None,
     log: Annotated[
         str | None, typer.Option("--log", help="Log on stderr: console, json or off.")
     ] = None,
@@ -62,7 +64,7 @@ def serve(
 
     Example: pie-trio serve --port 8080 --model smollm2-135m
     """
-    flags = Flags(host, port, model or (), pretend, seed, log, numeric)
+    flags = Flags(host, port, model or (), pretend, seed, log, numeric, allow_fetch or ())
     settings = resolve(config, flags).settings
     leave_with(lambda: _serve(settings, Output.of_process(), "debug" if verbose else "info"))
 

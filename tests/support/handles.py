@@ -7,7 +7,7 @@ before the test says so. Inbox, outlet, topics, keys and tokenizer are the produ
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ import attrs
 import pie_trio.services
 from pie_trio.config import Limits
 from pie_trio.decode import Decode, DecodeDraft
-from pie_trio.errors import BadProgram, GuestFault, NoSuchExport
-from pie_trio.handles import ChildHandle, EngineFacts, ModelFacts, ModelHandle
+from pie_trio.errors import BadProgram, BadRequest, GuestFault, NoSuchExport
+from pie_trio.fetches import FetchRequest
+from pie_trio.handles import ChildHandle, EngineFacts, FetchHandle, ModelFacts, ModelHandle
 from pie_trio.inbox import InstanceInbox
 from pie_trio.mailbox import Reply
 from pie_trio.messages import (
@@ -191,6 +192,7 @@ class World:
             topics=self.topics,
             kvs=self.kvs,
             children=NoChildren(),
+            fetches=NoFetches(),
             facts=self._facts(),
             limits=self.limits,
             wasi=_wasi(console or _swallow),
@@ -216,6 +218,13 @@ class NoChildren:
         self, program: str, _arguments: Sequence[str], _deadline_seconds: float | None
     ) -> ChildHandle:
         raise BadProgram(f"there is no program {program!r}")
+
+
+class NoFetches:
+    """Implements `handles.Fetches`: no host is allowed."""
+
+    def start(self, request: FetchRequest, _charge: Callable[[int], None]) -> FetchHandle:
+        raise BadRequest(f"{request.url} is not on the allow list")
 
 
 async def _swallow(_data: bytes) -> None:

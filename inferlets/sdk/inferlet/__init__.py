@@ -18,6 +18,7 @@ from inferlet.brle import Brle, causal_mask
 from inferlet.child import Child, ChildFailed, start_child
 from inferlet.context import Context
 from inferlet.errors import BudgetExceeded, Cancelled, OutOfPages, PassFailed, Refused, WorkerLost
+from inferlet.fetch import FetchFailed, Response, fetch
 from inferlet.forward import Distribution, ForwardPass, PassResult
 from inferlet.generation import Drafter, Generation, Verified
 from inferlet.messaging import Subscription, broadcast, receive, send, subscribe
@@ -40,6 +41,7 @@ __all__ = [
     "Context",
     "Distribution",
     "Drafter",
+    "FetchFailed",
     "ForwardPass",
     "Generation",
     "KvPage",
@@ -50,6 +52,7 @@ __all__ = [
     "Priority",
     "Queue",
     "Refused",
+    "Response",
     "Sampler",
     "StopCondition",
     "Subscription",
@@ -62,6 +65,7 @@ __all__ = [
     "broadcast",
     "causal_mask",
     "ends_with",
+    "fetch",
     "get_instance_id",
     "get_model",
     "get_models",

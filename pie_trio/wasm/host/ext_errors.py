@@ -12,6 +12,7 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from pie_trio.errors import (
+    FetchFailed,
     OutOfPages,
     PassFailed,
     PieError,
@@ -42,7 +43,7 @@ def error_value(error: PieError) -> Case:
             return Case("budget-exceeded", str(error))
         case Terminated():
             return Case("cancelled", str(error))
-        case PassFailed():
+        case PassFailed() | FetchFailed():
             return Case("failed", str(error))
     return Case("invalid", str(error))
 

@@ -11,6 +11,7 @@ from pie_trio.wasm.host.adapter import ADAPTER
 from pie_trio.wasm.host.child import CHILD
 from pie_trio.wasm.host.common import COMMON
 from pie_trio.wasm.host.evolve import EVOLVE
+from pie_trio.wasm.host.fetch import FETCH
 from pie_trio.wasm.host.forward import FORWARD
 from pie_trio.wasm.host.generate import GENERATE
 from pie_trio.wasm.host.image import IMAGE
@@ -38,6 +39,7 @@ def inferlet_interfaces() -> HostInterfaces:
         "inferlet:zo/evolve": EVOLVE,
         "pie:ext/errors": {},
         "pie:ext/child": CHILD,
+        "pie:ext/fetch": FETCH,
         "pie:ext/generate": GENERATE,
         "pie:ext/pages": PAGES,
         "pie:ext/sampling": SAMPLING,

@@ -15,7 +15,7 @@ import attrs
 
 from pie_trio.config import Limits
 from pie_trio.errors import TooMany
-from pie_trio.handles import ChildStarter, EngineFacts, Inbox, ModelTable, Outlet
+from pie_trio.handles import ChildStarter, EngineFacts, Fetches, Inbox, ModelTable, Outlet
 from pie_trio.messages import OutputEvent, Owner
 from pie_trio.services.kvs import KeyValueStore
 from pie_trio.services.topics import TopicBoard
@@ -78,6 +78,7 @@ class InstanceHost:
     topics: TopicBoard
     kvs: KeyValueStore
     children: ChildStarter
+    fetches: Fetches
     facts: EngineFacts
     limits: Limits
     wasi: WasiState
