@@ -22,6 +22,7 @@ import numpy as np
 
 from gpu_worker.wire import BatchArrays, Lesson
 from gpu_worker.wire.arrays import Array
+from gpu_worker.wire.outputs import extended
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -125,7 +126,7 @@ class Constraints:
             self._remember(text, matcher)
             matcher = matcher.deep_copy()
         matcher.consume_token(token)
-        self._remember(text + _NUMBER.pack(token), matcher)
+        self._remember(extended(text, token), matcher)
         error = matcher.get_error()
         return _refusal(error) if error else bool(matcher.is_stopped())
 

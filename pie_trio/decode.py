@@ -14,7 +14,8 @@ from enum import Enum
 import attrs
 
 from gpu_worker import wire
-from gpu_worker.wire.fragments import COLUMNS, Fragment, adjustment_counts
+from gpu_worker.wire.fragments import COLUMNS, Fragment, adjustment_counts, written_counts
+from gpu_worker.wire.outputs import extended
 from pie_trio.config import Limits
 from pie_trio.errors import PieError
 from pie_trio.messages import ForwardPass, Listed, PageHandle, PageId, PassResult
@@ -117,7 +118,8 @@ class Decode:
             self.adjusting.wrote((token,))
         self._steps += 1
         slots = self.first_slots + len(self.tokens) - 1
-        self.reason = self._reason(token, slots < len(self.pages) * page_size)
+        has_room = slots < len(self.pages) * page_size
+        self.reason = FinishReason.STOP if result.is_closed else self._reason(token, has_room)
         if self.reason is not None or (not self._is_due and self._makes_a_chunk(now)):
             self._is_due = True
             self._woken_at = now
@@ -182,14 +184,17 @@ class Decode:
             submitted_at=now,
             reply=before.reply,
             decode=self,
+            grammar=before.grammar,
         )
 
     def _outputs(self, before: tuple[wire.OutputRow, ...]) -> tuple[wire.OutputRow, ...]:
         (output,) = before
+        if output.written:
+            output = attrs.evolve(output, written=extended(output.written, self.tokens[-1]))
         if self.adjusting is not None:
             records = bytes(self.adjusting.records)
             return (attrs.evolve(output, row=0, adjustments=records),)
-        return before if output.row == 0 else (attrs.evolve(output, row=0),)
+        return (output,) if output.row == 0 else (attrs.evolve(output, row=0),)
 
     def _request(self, step: ForwardPass) -> wire.Request:
         """The request of a step; all but the row and the pages is encoded only once."""
@@ -227,11 +232,16 @@ def _patched(fragment: Fragment, step: ForwardPass) -> Fragment:
     )
     patched = attrs.evolve(fragment, columns=columns, pages=len(step.pages))
     (output,) = step.outputs
-    return _adjusted(patched, output) if output.adjustments else patched
+    return _controlled(patched, output) if output.adjustments or output.written else patched
 
 
-def _adjusted(fragment: Fragment, output: wire.OutputRow) -> Fragment:
+def _controlled(fragment: Fragment, output: wire.OutputRow) -> Fragment:
     columns = list(fragment.columns)
     columns[COLUMNS.index("adjustments")] = output.adjustments
-    counts = adjustment_counts((output,))
-    return attrs.evolve(fragment, columns=tuple(columns), adjustments=counts)
+    columns[COLUMNS.index("written")] = output.written
+    return attrs.evolve(
+        fragment,
+        columns=tuple(columns),
+        adjustments=adjustment_counts((output,)),
+        written=written_counts((output,)),
+    )

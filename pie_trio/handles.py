@@ -7,7 +7,7 @@ never outlives the scope that opened it: afterwards its methods raise `Terminate
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
@@ -24,6 +24,9 @@ from pie_trio.messages import (
     Priority,
     ResourceKind,
 )
+
+if TYPE_CHECKING:
+    from pie_trio.services.grammar import Grammar, GrammarKind
 
 
 @attrs.frozen
@@ -63,6 +66,10 @@ class ModelHandle(Protocol):
     def tokenizer(self) -> TokenizerLike: ...
     def render_chat(self, request_json: str) -> str:
         """`{"messages": [...], "add_generation_prompt": bool}` through the model's template."""
+        ...
+
+    async def compile_grammar(self, kind: GrammarKind, source: str) -> Grammar:
+        """Raises `GuestFault` with where and why, or `TooMany`."""
         ...
 
     def create_queue(self) -> QueueHandle: ...

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # pure services import this module, and reach Trio by no chai
     from gpu_worker.wire.fragments import Fragment
     from pie_trio.decode import Decode
     from pie_trio.mailbox import Reply
+    from pie_trio.services.grammar import Grammar
 
 InstanceId = NewType("InstanceId", str)  # what clients see: a UUID
 PageId = NewType("PageId", int)  # a slot of the worker; guests never see it
@@ -60,6 +61,7 @@ class PassDraft:
     outputs: tuple[OutputRow, ...]
     embed_outputs: tuple[tuple[int, int], ...]  # (row, embedding handle)
     seed: int | None = None  # of its row 0, if the guest has chosen one
+    grammar: Grammar | None = None  # that its outputs name
 
 
 Listed = tuple[list[int], list[float]]  # tokens, and their probabilities or the logarithms
@@ -72,6 +74,7 @@ class PassResult:
     tokens: tuple[int, ...]
     distributions: tuple[Listed, ...]
     logprobs: tuple[Listed, ...] = ()  # of each token, if wanted: its own, then the likeliest
+    is_closed: bool = False  # its grammar lets nothing but an end follow its token
 
 
 @attrs.frozen(eq=False)
@@ -98,6 +101,7 @@ class ForwardPass:
     reply: Reply[PassResult]
     # The sequence of which it is a step; the reply is then filled when that ends.
     decode: Decode | None = None
+    grammar: Grammar | None = None
 
     def request(self, prepared: Fragment | None = None) -> Request:
         """All its rows for the worker; what is `prepared` is not encoded again."""

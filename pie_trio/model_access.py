@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 
+import trio
+
 from pie_trio.errors import GuestFault
 from pie_trio.handles import ModelFacts, TokenizerLike
 from pie_trio.instance_scope import InstanceScope
 from pie_trio.queue_access import InstanceQueue
 from pie_trio.served_model import ServedModel
+from pie_trio.services.grammar import Grammar, GrammarKind
 
 
 class InstanceModel:
@@ -38,6 +41,13 @@ class InstanceModel:
                 f'render-chat wants {{"messages": [...], "add_generation_prompt": true}}: {error!r}'
             ) from error
         return self.model.template.render(messages, add_prompt)
+
+    async def compile_grammar(self, kind: GrammarKind, source: str) -> Grammar:
+        """In a thread, which is bounded and ends also when its instance is gone."""
+        model = self.model
+        return await trio.to_thread.run_sync(
+            model.grammars.compile, kind, source, self.facts.vocab_size, limiter=model.compiling
+        )
 
     def create_queue(self) -> InstanceQueue:
         number = self.scope.queues_opened

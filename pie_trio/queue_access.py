@@ -271,6 +271,7 @@ class InstanceQueue:
             submitted_at=trio.current_time(),
             reply=Reply(),
             decode=decode,
+            grammar=draft.grammar,
         )
 
     def _no_such_export(self, kind: ResourceKind, name: str) -> PieError:

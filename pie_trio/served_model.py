@@ -23,6 +23,8 @@ from pie_trio.handles import ModelFacts, TokenizerLike
 from pie_trio.messages import Owner, ResourceKind
 from pie_trio.services.batch_counts import BatchCounts
 from pie_trio.services.chat_template import ChatTemplate
+from pie_trio.services.grammar import Grammars
+from pie_trio.services.grammar_book import GrammarBook
 from pie_trio.services.page_pool import Books, PagePool
 from pie_trio.services.worker_link import WorkerLauncher, WorkerLink, WorkerSpec
 
@@ -73,6 +75,10 @@ class ServedModel:
         self.tokenizer = tokenizer
         self.template = template
         self.lost_exports: dict[tuple[str, ResourceKind, str], int] = {}
+        self.grammars = Grammars(
+            spec.directory / "tokenizer.json", ends_of(stop_tokens, tokenizer), spec.limits
+        )
+        self.compiling = trio.CapacityLimiter(1)  # grammars, in a thread
         self.past_counts: list[BatchCounts] = []
         self._spec = spec
         self._service_id = service_id
@@ -167,6 +173,7 @@ class ServedModel:
                 limits,
                 ports,
                 self._end_resident,
+                GrammarBook(self.grammars.ends, self.grammars.bounds, limits.grammars_per_worker),
             )
             manager = ResourceManager(self.name, pools, limits, ports, nursery)
             self._facts = self._facts_of(hello)
@@ -232,3 +239,9 @@ class ServedModel:
             distribution_max=hello.distribution_max,
             numeric=hello.numeric,
         )
+
+
+def ends_of(stop_tokens: tuple[str, ...], tokenizer: TokenizerLike) -> tuple[int, ...]:
+    """The ids of those that are one token."""
+    encoded = [tokenizer.encode(text) for text in stop_tokens]
+    return tuple(tokens[0] for tokens in encoded if len(tokens) == 1)

@@ -11,6 +11,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from gpu_worker import wire
+from gpu_worker.wire import GrammarBounds
 from pie_trio.actors.model import ModelLoop
 from pie_trio.config import Batching, BatchTrigger, Limits
 from pie_trio.errors import PassFailed, PieError, Terminated, WorkerLost
@@ -18,6 +19,7 @@ from pie_trio.mailbox import Reply
 from pie_trio.messages import ForwardPass, InstanceId, Owner, PageId, ResourceKind
 from pie_trio.ports import Ports, RandomStreams
 from pie_trio.services.batch_policy import written_slots
+from pie_trio.services.grammar_book import GrammarBook
 from pie_trio.services.page_pool import PagePool, Tenancy
 from tests.test_batch_policy import forward as draft_of
 
@@ -95,6 +97,7 @@ async def open_bench(limits: Limits | None = None, budget: int = 64) -> AsyncIte
     loop = ModelLoop(
         *("model", 1, budget, pools, AT_ONCE, limits or Limits(), ports),
         lambda _owner, error: faults.append(error),
+        GrammarBook((2,), GrammarBounds(1, 1, 1, 1, 1), 8),
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(loop.run, link)

@@ -12,6 +12,7 @@ from enum import IntEnum
 
 import attrs
 
+_NUMBER = struct.Struct("<i")
 ADJUSTMENT = struct.Struct("<iff")  # token, factor, addend
 ADJUSTMENT_KIND = "<i4,<f4,<f4"  # the same for numpy
 FACTOR_MAX = 1e6  # and its inverse the least
@@ -56,6 +57,11 @@ class OutputRow:
         """How many travel for it, both ways, beside those that every output has."""
         head = self.top_k if self.kind is SamplerKind.DISTRIBUTION else self.logprobs
         return 2 * head + (len(self.adjustments) + len(self.written)) // 4
+
+
+def extended(written: bytes, token: int) -> bytes:
+    """A text under a grammar, with one token more."""
+    return written + _NUMBER.pack(token)
 
 
 def pack_adjustments(entries: Iterable[tuple[int, float, float]]) -> bytes:

@@ -33,6 +33,7 @@ from pie_trio.messages import (
 from pie_trio.ports import Ports
 from pie_trio.services.batch_counts import BatchCounts
 from pie_trio.services.batch_policy import Chunk, Plan, WaitingPass, next_batch
+from pie_trio.services.grammar_book import GrammarBook
 from pie_trio.services.page_copies import PageCopies
 from pie_trio.services.page_pool import PagePool
 from pie_trio.services.pass_chunks import Collected, request_for, whole_request
@@ -54,6 +55,7 @@ class ModelLoop:
         limits: Limits,
         ports: Ports,
         on_fault: Callable[[Owner, PieError], None],
+        book: GrammarBook,
     ) -> None:
         self.counts = BatchCounts()
         self._name = name
@@ -64,6 +66,7 @@ class ModelLoop:
         self._limits = limits
         self._ports = ports
         self._on_fault = on_fault
+        self._book = book
         self._send, self._receive = trio.open_memory_channel[ModelMessage](
             limits.passes_waiting_max
         )
@@ -220,12 +223,9 @@ class ModelLoop:
                 self._order.leave(chunk.waiting)
         self._batches += 1
         self._waiting = [waiting for waiting in self._waiting if not waiting.has_left]
-        return wire.Batch(
-            self._generation,
-            self._batches,
-            tuple(copies),
-            tuple(request_for(chunk) for chunk in plan.chunks),
-        )
+        requests = tuple(request_for(chunk) for chunk in plan.chunks)
+        lesson = self._book.lesson(chunk.waiting.forward.grammar for chunk in plan.chunks)
+        return wire.Batch(self._generation, self._batches, tuple(copies), requests, lesson)
 
     def _settle(self, plan: Plan, result: wire.BatchResult) -> None:
         """Gives the answers out: straight to the askers, no mailbox upwards."""

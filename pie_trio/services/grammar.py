@@ -14,7 +14,7 @@ import re
 import struct
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
@@ -23,13 +23,19 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from gpu_worker.wire import GrammarBounds
+from gpu_worker.wire.fragments import pack
 from pie_trio.config import Limits
 from pie_trio.errors import GuestFault, TooMany
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
+    from llguidance._lib import JsonCompileOptions
 
-SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+SPACING: JsonCompileOptions = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+}
 _NUMBER = struct.Struct("<i")
 _INLINE_JSON = re.compile(r"%\s*json")
 
@@ -64,12 +70,14 @@ class Matcher:
         self.written = grammar.written
         self._at = grammar.start.deep_copy()
 
-    def advance(self, token: int) -> bool:
+    def advance(self, tokens: Sequence[int]) -> bool:
         """Whether nothing but an end may follow now. Raises `GuestFault`: nothing has changed."""
-        if not self._at.try_consume_tokens([token]):
-            error = self._at.get_error() or "the grammar does not allow it here"
-            raise GuestFault(f"matcher.advance: token {token}: {error}")
-        self.written = extended(self.written, token)
+        taken = self._at.try_consume_tokens(list(tokens))
+        if taken < len(tokens):
+            error = self._at.get_error() or "the grammar does not allow it there"
+            self._at.rollback(taken)
+            raise GuestFault(f"matcher.advance: token {tokens[taken]} at {taken}: {error}")
+        self.written += pack("i", tokens)
         return bool(self._at.is_stopped())
 
     @property
@@ -80,11 +88,6 @@ class Matcher:
         twin = Matcher(self.grammar)
         twin.written, twin._at = self.written, self._at.deep_copy()
         return twin
-
-
-def extended(written: bytes, token: int) -> bytes:
-    """The text with one token more."""
-    return written + _NUMBER.pack(token)
 
 
 class Grammars:
@@ -144,7 +147,7 @@ class Grammars:
         return matcher
 
     def _text_of(self, kind: GrammarKind, source: str) -> str:
-        from gpu_worker.wire.compiling import LLMatcher
+        from llguidance import LLMatcher
 
         match kind:
             case GrammarKind.REGEX:
@@ -156,7 +159,10 @@ class Grammars:
             case GrammarKind.JSON_SCHEMA:
                 schema = _read_schema(source)
                 _check_multiples(schema, self._limits.grammar_multiple_max)
-                text = LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=SPACING)
+                try:
+                    text = LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=SPACING)
+                except ValueError as error:  # a text that is no Unicode
+                    raise GuestFault(f"constraint.json-schema: {error}") from error
         return text
 
 
@@ -177,8 +183,8 @@ def _check_multiples(schema: Any, most: int) -> None:
     states = math.lcm(*(int(part * scale) for part in parts))
     if not 1 <= states <= most:
         raise GuestFault(
-            f"constraint.json-schema: the least common multipleOf is {str(states):.40}; "
-            f"allowed: 1 to {most} (grammar_multiple_max)"
+            "constraint.json-schema: the least common multiple of all multipleOf, without their "
+            f"decimal points, is not in 1 to {most} (grammar_multiple_max)"
         )
 
 

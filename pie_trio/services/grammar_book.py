@@ -24,9 +24,11 @@ class GrammarBook:
         self._known_max = known_max
         self._known: OrderedDict[int, None] = OrderedDict()
 
-    def lesson(self, used: Iterable[Grammar]) -> Lesson | None:
+    def lesson(self, used: Iterable[Grammar | None]) -> Lesson | None:
         """What the worker must be told before it executes what uses these; none for nothing."""
-        needed = {grammar.number: grammar for grammar in used}
+        needed = {grammar.number: grammar for grammar in used if grammar is not None}
+        if not needed:
+            return None
         fresh = {number: needed[number] for number in needed.keys() - self._known.keys()}
         for number in needed:
             self._known[number] = None

@@ -92,8 +92,10 @@ class Collected:
 
     tokens: dict[int, int] = attrs.field(factory=dict)
     lists: dict[int, Listed] = attrs.field(factory=dict)
+    is_closed: bool = False
 
     def add(self, chunk: Chunk, answer: wire.Answer) -> None:
+        self.is_closed = self.is_closed or answer.is_closed
         tokens = iter(answer.tokens)
         lists = iter(answer.distributions)
         for ordinal, output in _outputs(chunk):
@@ -105,11 +107,13 @@ class Collected:
     def result(self, forward: ForwardPass) -> PassResult:
         everywhere = range(len(forward.outputs))
         if not self.lists:
-            return PassResult(tuple([self.tokens[ordinal] for ordinal in everywhere]), ())
+            tokens = tuple([self.tokens[ordinal] for ordinal in everywhere])
+            return PassResult(tokens, (), is_closed=self.is_closed)
         heads = [ordinal for ordinal in everywhere if ordinal not in self.tokens]
         drawn = [ordinal for ordinal in everywhere if ordinal in self.tokens]
         return PassResult(
             tokens=tuple([self.tokens[ordinal] for ordinal in drawn]),
             distributions=tuple([self.lists[ordinal] for ordinal in heads]),
             logprobs=tuple([self.lists[ordinal] for ordinal in drawn if ordinal in self.lists]),
+            is_closed=self.is_closed,
         )

@@ -31,7 +31,9 @@ from pie_trio.messages import (
     ResourceKind,
 )
 from pie_trio.outlet import OutputBuffer
+from pie_trio.services.grammar import Grammar, GrammarKind, Grammars
 from pie_trio.services.kvs import KeyValueStore
+from pie_trio.services.model_store import pretend_model
 from pie_trio.services.tokenizer import Tokenizer
 from pie_trio.services.topics import TopicBoard
 from pie_trio.wasm.host.interfaces import host_interfaces
@@ -59,6 +61,10 @@ def pretend_tokenizer() -> Tokenizer:
     return Tokenizer.from_file(services / "pretend_model" / "tokenizer.json")
 
 
+def pretend_grammars() -> Grammars:
+    return Grammars(pretend_model().path / "tokenizer.json", (258,), Limits())
+
+
 @attrs.define(eq=False)
 class MemoryModel:
     """Implements `handles.ModelHandle`."""
@@ -67,9 +73,13 @@ class MemoryModel:
     tokenizer: Tokenizer = attrs.field(factory=pretend_tokenizer)
     queues: list[MemoryQueue] = attrs.field(factory=list)
     exports: dict[tuple[ResourceKind, str], int] = attrs.field(factory=dict)
+    grammars: Grammars = attrs.field(factory=pretend_grammars)
 
     def render_chat(self, request_json: str) -> str:
         return request_json
+
+    async def compile_grammar(self, kind: GrammarKind, source: str) -> Grammar:
+        return self.grammars.compile(kind, source, self.facts.vocab_size)
 
     def create_queue(self) -> MemoryQueue:
         queue = MemoryQueue(self)

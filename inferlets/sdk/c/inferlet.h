@@ -616,6 +616,60 @@ IMPORT("pie:ext/generate@0.1.0", "start")
 void generate_start(const generate_start_arguments *arguments, result_generate_token_stream_errors_error *result);
 
 
+/* ---- pie:ext/constraints@0.1.0 ---- */
+
+typedef int32_t constraints_constraint;
+IMPORT("pie:ext/constraints@0.1.0", "[resource-drop]constraint")
+void constraints_constraint_drop(constraints_constraint self);
+
+typedef int32_t constraints_matcher;
+IMPORT("pie:ext/constraints@0.1.0", "[resource-drop]matcher")
+void constraints_matcher_drop(constraints_matcher self);
+
+typedef struct { bool is_error; union { constraints_constraint ok; errors_error error; }; } result_constraints_constraint_errors_error;
+
+/* constraint.json-schema: func(model: borrow<model>, schema: string) -> result<constraint, error> */
+IMPORT("pie:ext/constraints@0.1.0", "[static]constraint.json-schema")
+void constraints_constraint_json_schema(common_model model, const char *schema, uint32_t schema_length, result_constraints_constraint_errors_error *result);
+
+/* constraint.regex: func(model: borrow<model>, pattern: string) -> result<constraint, error> */
+IMPORT("pie:ext/constraints@0.1.0", "[static]constraint.regex")
+void constraints_constraint_regex(common_model model, const char *pattern, uint32_t pattern_length, result_constraints_constraint_errors_error *result);
+
+/* constraint.lark: func(model: borrow<model>, grammar: string) -> result<constraint, error> */
+IMPORT("pie:ext/constraints@0.1.0", "[static]constraint.lark")
+void constraints_constraint_lark(common_model model, const char *grammar, uint32_t grammar_length, result_constraints_constraint_errors_error *result);
+
+typedef struct { bool is_error; union { constraints_matcher ok; errors_error error; }; } result_constraints_matcher_errors_error;
+
+/* constraint.matcher: func() -> result<matcher, error> */
+IMPORT("pie:ext/constraints@0.1.0", "[method]constraint.matcher")
+void constraints_constraint_matcher(constraints_constraint self, result_constraints_matcher_errors_error *result);
+
+typedef struct { bool is_error; union { bool ok; errors_error error; }; } result_bool_errors_error;
+
+/* matcher.advance: func(tokens: list<u32>) -> result<bool, error> */
+IMPORT("pie:ext/constraints@0.1.0", "[method]matcher.advance")
+void constraints_matcher_advance(constraints_matcher self, const uint32_t *tokens, uint32_t tokens_length, result_bool_errors_error *result);
+
+/* matcher.may-end: func() -> bool */
+IMPORT("pie:ext/constraints@0.1.0", "[method]matcher.may-end")
+bool constraints_matcher_may_end(constraints_matcher self);
+
+/* matcher.fork: func() -> result<matcher, error> */
+IMPORT("pie:ext/constraints@0.1.0", "[method]matcher.fork")
+void constraints_matcher_fork(constraints_matcher self, result_constraints_matcher_errors_error *result);
+
+typedef struct { common_queue queue; generate_request request; constraints_matcher matcher; } constraints_start_arguments;
+/* start: func(queue: borrow<queue>, request: request, matcher: borrow<matcher>) -> result<token-stream, error> */
+IMPORT("pie:ext/constraints@0.1.0", "start")
+void constraints_start(const constraints_start_arguments *arguments, result_generate_token_stream_errors_error *result);
+
+/* restrict: func(pass: borrow<forward-pass>, index: u32, matcher: borrow<matcher>) -> result<_, error> */
+IMPORT("pie:ext/constraints@0.1.0", "restrict")
+void constraints_restrict(forward_forward_pass pass, uint32_t index, constraints_matcher matcher, result_void_errors_error *result);
+
+
 /* ---- pie:ext/pages@0.1.0 ---- */
 
 /* allocate: func(queue: borrow<queue>, count: u32) -> result<list<pointer>, error> */

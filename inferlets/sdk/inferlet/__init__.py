@@ -16,6 +16,7 @@ from inferlet.arguments import ArgumentParser
 from inferlet.beam import Beam
 from inferlet.brle import Brle, causal_mask
 from inferlet.child import Child, ChildFailed, start_child
+from inferlet.constraint import Constraint, Matcher
 from inferlet.context import Context
 from inferlet.errors import BudgetExceeded, Cancelled, OutOfPages, PassFailed, Refused, WorkerLost
 from inferlet.fetch import FetchFailed, Response, fetch
@@ -38,6 +39,7 @@ __all__ = [
     "Cancelled",
     "Child",
     "ChildFailed",
+    "Constraint",
     "Context",
     "Distribution",
     "Drafter",
@@ -45,6 +47,7 @@ __all__ = [
     "ForwardPass",
     "Generation",
     "KvPage",
+    "Matcher",
     "Model",
     "OutOfPages",
     "PassFailed",

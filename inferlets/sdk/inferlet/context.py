@@ -9,16 +9,18 @@ Dropping a context gives its pages back. Cancelled: a pass that was under way co
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from inferlet import beam, saved
 from inferlet.beam import Beam
 from inferlet.brle import Brle
 from inferlet.chat import Chat
-from inferlet.decoding import Decoder, can_decode
+from inferlet.constraint import Constraint
+from inferlet.decoding import Decoder, can_decode, end_after
 from inferlet.forward import Distribution, ForwardPass, PassResult
 from inferlet.generation import Drafter, Generation, Verified
+from inferlet.host import OnlyOne
 from inferlet.model import Model
 from inferlet.sampler import Sampler
 from inferlet.sequence import Tokens, TokenSequence
@@ -39,7 +41,7 @@ class Context:
         self.sequence = TokenSequence(model.page_size)
         self.chat = Chat()
         self._decoder = Decoder(self.queue)
-        self._is_running = False
+        self._one_pass = OnlyOne("this context is running a pass already; fork it to run two")
 
     @property
     def tokens(self) -> Sequence[int]:
@@ -165,6 +167,9 @@ class Context:
         as by so many calls of `decode_step`. `generated` are those that penalties count.
         """
         await self._render_chat()
+        if end := end_after(sampler, generated):
+            self.fill_tokens(end)
+            return Verified(end)
         text = list(self.tokens)
         self.fill_tokens(guesses)
         agreed = -1
@@ -218,12 +223,17 @@ class Context:
         stop: StopCondition | None = None,
         drafter: Drafter | None = None,
         before_step: Callable[[], object] | None = None,
+        constraint: Constraint | None = None,
     ) -> Generation:
         """Text until `stop` (by default, the model's stop tokens) or so many tokens.
 
-        `before_step` is called before each pass; there the context may hide and drop.
+        `before_step` is called before each pass; there the context may hide and drop. With a
+        constraint, the text also ends where that is complete.
         """
         until = any_of(stop or self._own_stop(), max_tokens(tokens_max))
+        if constraint is not None:
+            sampler = replace(sampler, constraint=constraint)
+            until = any_of(self._own_stop(), until)
         by_itself = can_decode(sampler, drafter is None and before_step is None)
 
         async def step() -> Verified:
@@ -267,7 +277,7 @@ class Context:
 
     async def _run(self, end: int, ask: Callable[[ForwardPass, int], None]) -> PassResult:
         """One pass over the pending tokens before `end`; `ask` says what to ask of the last."""
-        with self._only_one_pass():
+        with self._one_pass:
             sequence, size = self.sequence, self.model.page_size
             self._decoder.end(sequence)
             start = sequence.held
@@ -288,13 +298,3 @@ class Context:
                 await self.queue.synchronize()
             sequence.held = end
             return result
-
-    @contextmanager
-    def _only_one_pass(self) -> Iterator[None]:
-        if self._is_running:
-            raise RuntimeError("this context is running a pass already; fork it to run two")
-        self._is_running = True
-        try:
-            yield
-        finally:
-            self._is_running = False

@@ -51,6 +51,9 @@ class Decoder:
         token = await self._take()
         while token is None:  # there is no stream, or it has filled its pages
             self.end(sequence)
+            if end := end_after(sampler, generated):
+                sequence.fill(end)
+                return Verified(end)
             self._stream = self._start(sequence, sampler, stop, tokens_max, generated)
             self._wants_logprobs = sampler.logprobs is not None
             self._state = _state_of(sequence)
@@ -123,7 +126,15 @@ class Decoder:
             generated=list(generated) if sampler.counts_text else [],
         )
         self._tokens_told = 0
-        return self._queue.decode(request)
+        under = sampler.constraint and sampler.constraint.after(generated)
+        return self._queue.decode(request, under)
+
+
+def end_after(sampler: Sampler, generated: Tokens) -> list[int]:
+    """The token that ends a text, if the constraint lets nothing else follow: no pass is needed."""
+    constraint = sampler.constraint
+    closed = constraint is not None and constraint.after(generated).is_closed
+    return [constraint.end] if constraint is not None and closed else []
 
 
 def can_decode(sampler: Sampler, is_plain: bool) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from wit_world.imports import forward, sampling
+from wit_world.imports import constraints, forward, sampling
 from wit_world.imports import inferlet_core_common as common
 
 from inferlet.brle import Brle
@@ -20,6 +20,7 @@ from inferlet.host import settled
 from inferlet.sampler import Adjustment, Sampler
 
 if TYPE_CHECKING:
+    from inferlet.constraint import Matcher
     from inferlet.queue import KvPage
 
 
@@ -125,6 +126,21 @@ class ForwardPass:
         else:
             forward.output_tokens(raw, indices, heat)
 
+    def restrict(self, rows: Sequence[int], matcher: Matcher, guesses: Sequence[int] = ()) -> None:
+        """What is asked of the first row must continue the text of `matcher`; what is asked of
+        each other one, that text and the guesses before it. Behind a guess that is none, all goes.
+        """
+        with raised():
+            constraints.restrict(self._raw, rows[0], matcher.raw)
+        follower = matcher.fork() if guesses else matcher
+        for row, guess in zip(rows[1:], guesses, strict=False):
+            try:
+                follower.advance([guess])
+            except ValueError:
+                return
+            with raised():
+                constraints.restrict(self._raw, row, follower.raw)
+
     def output_next(
         self,
         last: int,
@@ -140,6 +156,8 @@ class ForwardPass:
         for place, row in enumerate(rows if sampler.adjusts else ()):
             new = guesses[:place]
             self.adjust(row, sampler.adjustments([*text, *new], [*generated, *new]))
+        if sampler.constraint is not None:
+            self.restrict(rows, sampler.constraint.after(generated), guesses)
 
     async def execute(self) -> PassResult:
         """Runs the pass. One without outputs answers at once; synchronize its queue to be sure."""

@@ -32,6 +32,22 @@ async def settled(pending: Pending) -> None:
         await loop.wait(pollable)
 
 
+class OnlyOne:
+    """Around what must not run twice at the same time."""
+
+    def __init__(self, complaint: str) -> None:
+        self._complaint = complaint
+        self._is_running = False
+
+    def __enter__(self) -> None:
+        if self._is_running:
+            raise RuntimeError(self._complaint)
+        self._is_running = True
+
+    def __exit__(self, *_: object) -> None:
+        self._is_running = False
+
+
 class HostPoller:
     """The host's clock and its poll, as the loop wants them."""
 

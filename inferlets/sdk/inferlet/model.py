@@ -34,30 +34,30 @@ class Model:
     """A model that this engine serves."""
 
     def __init__(self, raw: common.Model) -> None:
-        self._raw = raw
+        self.raw = raw
         self.name = raw.get_name()
         self.page_size = raw.get_kv_page_size()
         self.tokenizer = Tokenizer(tokenize.get_tokenizer(raw))
 
     @property
     def traits(self) -> list[str]:
-        return list(self._raw.get_traits())
+        return list(self.raw.get_traits())
 
     @property
     def description(self) -> str:
-        return self._raw.get_description()
+        return self.raw.get_description()
 
     @property
     def prompt_template(self) -> str:
-        return self._raw.get_prompt_template()
+        return self.raw.get_prompt_template()
 
     def stop_tokens(self) -> list[int]:
         """The tokens that end the model's turn."""
-        encoded = [self.tokenizer.encode(text) for text in self._raw.get_stop_tokens()]
+        encoded = [self.tokenizer.encode(text) for text in self.raw.get_stop_tokens()]
         return [tokens[0] for tokens in encoded if len(tokens) == 1]
 
     def create_queue(self) -> Queue:
-        return Queue(self._raw.create_queue())
+        return Queue(self.raw.create_queue())
 
 
 def get_models(traits: Sequence[str] = ()) -> list[str]:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from wit_world.imports import generate, pages
+from wit_world.imports import constraints, generate, pages
 from wit_world.imports import inferlet_core_common as common
 
 from inferlet.errors import raised
 from inferlet.forward import ForwardPass
 from inferlet.host import settled
+
+if TYPE_CHECKING:
+    from inferlet.constraint import Matcher
 
 KV_PAGE = 0
 
@@ -91,9 +95,13 @@ class Queue:
             pages.copy(self._raw, page.handle, target.handle, tokens)
         return target
 
-    def decode(self, request: generate.Request) -> generate.TokenStream:
+    def decode(
+        self, request: generate.Request, under: Matcher | None = None
+    ) -> generate.TokenStream:
         """Has the model decode a sequence by itself; what comes later waits until that ends."""
         with raised():
+            if under is not None:
+                return constraints.start(self._raw, request, under.raw)
             return generate.start(self._raw, request)
 
     def export_pages(self, exported: Sequence[KvPage], name: str) -> None:

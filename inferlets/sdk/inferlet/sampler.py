@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 Adjustment = tuple[int, float, float]  # token, factor, addend
 
 if TYPE_CHECKING:
+    from inferlet.constraint import Constraint
     from inferlet.forward import Distribution
 
 
@@ -36,6 +37,7 @@ class Sampler:
     presence_penalty: float = 0.0
     bias: Mapping[int, float] = field(default_factory=dict)
     logprobs: int | None = None  # ln p of each token, and of so many of the likeliest
+    constraint: Constraint | None = None  # what the text that is generated must match
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:

@@ -17,6 +17,7 @@ from gpu_worker.wire import ADJUSTMENT, OutputRow
 from pie_trio.decode import Decode, DecodeDraft, DecodeRules
 from pie_trio.messages import PageHandle
 from pie_trio.penalties import Adjusting
+from pie_trio.services.grammar import Matcher
 from pie_trio.wasm.codec import Err
 from pie_trio.wasm.host import forward
 from pie_trio.wasm.host.ext_errors import error_value, with_errors, with_errors_now
@@ -74,12 +75,21 @@ class StreamPollable:
 @with_errors
 async def start(host: InstanceHost, queue: Queue, request: Mapping[str, Any]) -> TokenStream:
     """Hands the first pass on. Cancelled: the sequence ends with its instance."""
+    return await begin(host, queue, request)
+
+
+async def begin(
+    host: InstanceHost, queue: Queue, request: Mapping[str, Any], under: Matcher | None = None
+) -> TokenStream:
+    """The same, maybe under a grammar; raises its refusals."""
     queue.check_unasked()
     rules, adjusting = _rules(request), await adjusting_of(request, queue, host.limits)
     builder = PassBuilder(queue, host.held)
     try:
         _describe(host, builder, request)
         _control(host, builder, request["sampler"], adjusting)
+        if under is not None:
+            builder.restrict(START, builder.outputs[0].row, under.grammar, under.written)
         draft = await draft_of(builder, host.limits)
     finally:
         builder.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pie_trio.wasm.host.adapter import ADAPTER
 from pie_trio.wasm.host.child import CHILD
 from pie_trio.wasm.host.common import COMMON
+from pie_trio.wasm.host.constraint import CONSTRAINTS
 from pie_trio.wasm.host.evolve import EVOLVE
 from pie_trio.wasm.host.fetch import FETCH
 from pie_trio.wasm.host.forward import FORWARD
@@ -37,6 +38,7 @@ def inferlet_interfaces() -> HostInterfaces:
         "inferlet:adapter/common": ADAPTER,
         "inferlet:image/image": IMAGE,
         "inferlet:zo/evolve": EVOLVE,
+        "pie:ext/constraints": CONSTRAINTS,
         "pie:ext/errors": {},
         "pie:ext/child": CHILD,
         "pie:ext/fetch": FETCH,

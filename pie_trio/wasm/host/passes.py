@@ -19,6 +19,7 @@ from pie_trio.errors import GuestFault
 from pie_trio.handles import ModelFacts
 from pie_trio.mailbox import Reply
 from pie_trio.messages import PageHandle, PassDraft, PassResult
+from pie_trio.services.grammar import Grammar
 from pie_trio.services.pass_chunks import chosen_seed
 from pie_trio.wasm.host.faults import each_once, fault
 from pie_trio.wasm.host.masks import attended_intervals, is_causal
@@ -47,6 +48,8 @@ class PassBuilder:
     seed: int | None = attrs.field(default=None, init=False)
     logprobs: int = attrs.field(default=0, init=False)  # of each token, its own included
     adjustments: dict[int, bytes] = attrs.field(factory=dict, init=False)  # by the row
+    written: dict[int, bytes] = attrs.field(factory=dict, init=False)  # texts under `grammar`
+    grammar: Grammar | None = attrs.field(default=None, init=False)
     _values: int = attrs.field(default=0, init=False)
 
     @property
@@ -66,6 +69,13 @@ class PassBuilder:
         self.refund(len(self.adjustments.get(row, b"")) // 4)
         self.adjustments[row] = records
 
+    def restrict(self, function: str, row: int, grammar: Grammar, written: bytes) -> None:
+        if self.grammar not in (None, grammar):
+            raise fault(function, "the constraint", "another one", "one for all rows of a pass")
+        self.charge(function, len(written) // 4)
+        self.refund(len(self.written.get(row, b"")) // 4)
+        self.grammar, self.written[row] = grammar, written
+
     def clear(self) -> None:
         """Empty lists again, so that the pass can be described anew."""
         self.refund(self._values)
@@ -73,6 +83,7 @@ class PassBuilder:
         self.mask, self.mask_runs = None, 0
         self.outputs, self.embed_outputs = [], []
         self.seed, self.logprobs, self.adjustments = None, 0, {}
+        self.written, self.grammar = {}, None
 
     def close(self) -> None:
         self.clear()
@@ -125,6 +136,7 @@ async def draft_of(builder: PassBuilder, limits: Limits) -> PassDraft:
         outputs=outputs,
         embed_outputs=tuple(builder.embed_outputs),
         seed=_seed_of(builder),
+        grammar=builder.grammar,
     )
 
 
@@ -156,9 +168,10 @@ def _check_outputs(builder: PassBuilder, rows: int) -> None:
 
 
 def _controlled_outputs(builder: PassBuilder, limits: Limits) -> tuple[OutputRow, ...]:
-    if not (builder.logprobs or builder.adjustments):
+    if not (builder.logprobs or builder.adjustments or builder.written):
         return tuple(builder.outputs)
-    for row in builder.adjustments.keys() - {output.row for output in builder.outputs}:
+    changed = builder.adjustments.keys() | builder.written.keys()
+    for row in changed - {output.row for output in builder.outputs}:
         raise fault(EXECUTE, "an adjusted row", row, "one of which something is asked")
     outputs = tuple(_controlled(output, builder) for output in builder.outputs)
     adjusted = sum(len(output.adjustments) // ADJUSTMENT.size for output in outputs)
@@ -171,7 +184,8 @@ def _controlled_outputs(builder: PassBuilder, limits: Limits) -> tuple[OutputRow
 def _controlled(output: OutputRow, builder: PassBuilder) -> OutputRow:
     draws = output.kind is not SamplerKind.DISTRIBUTION
     logprobs, records = builder.logprobs if draws else 0, builder.adjustments.get(output.row, b"")
-    return attrs.evolve(output, logprobs=logprobs, adjustments=records)
+    written = builder.written.get(output.row, b"")
+    return attrs.evolve(output, logprobs=logprobs, adjustments=records, written=written)
 
 
 def _seed_of(builder: PassBuilder) -> int | None:
