@@ -1,0 +1,47 @@
+"""json-schema: JSON that a schema describes, whatever the model would rather say."""
+
+import json
+from argparse import Namespace
+
+from inferlet import ArgumentParser, Constraint, Context, Sampler, get_model, send
+
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "pattern": "^[A-Z][a-z]{1,15}$"},
+        "age": {"type": "integer", "minimum": 0, "maximum": 120},
+        "hobbies": {
+            "type": "array",
+            "items": {"enum": ["chess", "music", "sport", "books"]},
+            "minItems": 1,
+            "maxItems": 3,
+        },
+    },
+    "required": ["name", "age", "hobbies"],
+    "additionalProperties": False,
+}
+
+
+def read_arguments(args: list[str]) -> Namespace:
+    parser = ArgumentParser("json-schema", "writes JSON that a schema describes")
+    parser.add_argument("--prompt", default="Invent a person.", help="the task")
+    parser.add_argument("--schema", default=json.dumps(PERSON), help="a JSON schema")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest")
+    parser.add_argument("--seed", type=int, help="the same seed, the same text")
+    parser.add_argument("--max-tokens", type=int, default=256, help="at most so many tokens")
+    parser.add_argument("--model", help="which model writes (default: the first)")
+    return parser.parse_args(args)
+
+
+async def main(args: list[str]) -> dict[str, object]:
+    wanted = read_arguments(args)
+    context = Context(get_model(wanted.model))
+    constraint = Constraint.json_schema(context.model, wanted.schema)
+    context.fill_user(wanted.prompt)
+    sampler = Sampler(wanted.temperature, seed=wanted.seed)
+    answer = context.generate(wanted.max_tokens, sampler, constraint=constraint)
+    async for piece in answer:
+        send(piece)
+    if not constraint.is_complete(answer.tokens):
+        return {"cut_off": answer.text}
+    return {"value": json.loads(answer.text)}
