@@ -75,8 +75,9 @@ def _wit_file(text: str, package: str, tables: object) -> Iterator[Item]:
             yield Item("WIT resource", f"{interface} {resource}")
         elif re.match(r"\s*constructor\(", line):
             yield _function(interface, f"[constructor]{resource}", tables)
-        elif match := re.match(r"\s*([\w-]+): func\(", line):
-            name = f"[method]{resource}.{match[1]}" if resource else match[1]
+        elif match := re.match(r"\s*([\w-]+): (static )?func\(", line):
+            of_resource = "[static]" if match[2] else "[method]"
+            name = f"{of_resource}{resource}.{match[1]}" if resource else match[1]
             yield _function(interface, name, tables)
         if re.match(r"\s*}", line) and resource:
             resource = ""

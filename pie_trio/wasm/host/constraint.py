@@ -8,7 +8,7 @@ It must never compile a grammar in the loop of the engine.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,6 @@ from pie_trio.wasm.host.resources import Model, Queue
 from pie_trio.wasm.host.state import HeldMemory, InstanceHost
 
 if TYPE_CHECKING:
-    from pie_trio.wasm.codec import Err
     from pie_trio.wasm.linker import HostFunction
 
 
@@ -56,26 +55,32 @@ class Follower(Held):
     model: str
 
 
-def compiled_from(
-    kind: GrammarKind,
-) -> Callable[[InstanceHost, Model, str], Awaitable[Constraint | Err]]:
-    """The host function that makes constraints of this kind."""
-    function = f"constraint.{kind.value}"
+@with_errors
+async def json_schema(host: InstanceHost, model: Model, schema: str) -> Constraint:
+    return await _compiled(host, model, GrammarKind.JSON_SCHEMA, schema)
 
-    @with_errors
-    async def compile_one(host: InstanceHost, model: Model, source: str) -> Constraint:
-        """Cancelled: the thread ends by itself, soon."""
-        bounded_text(function, "the text", source, host.limits.grammar_bytes, "grammar_bytes")
-        charge = host.limits.grammar_held_bytes
-        host.held.charge(function, charge)
-        try:
-            grammar = await model.handle.compile_grammar(kind, source)
-        except BaseException:
-            host.held.refund(charge)
-            raise
-        return Constraint(host.held, charge, grammar, model.handle.facts.name)
 
-    return compile_one
+@with_errors
+async def regex(host: InstanceHost, model: Model, pattern: str) -> Constraint:
+    return await _compiled(host, model, GrammarKind.REGEX, pattern)
+
+
+@with_errors
+async def lark(host: InstanceHost, model: Model, grammar: str) -> Constraint:
+    return await _compiled(host, model, GrammarKind.LARK, grammar)
+
+
+async def _compiled(host: InstanceHost, model: Model, kind: GrammarKind, source: str) -> Constraint:
+    """Cancelled: the thread ends by itself, soon."""
+    function, charge = f"constraint.{kind.value}", host.limits.grammar_held_bytes
+    bounded_text(function, "the text", source, host.limits.grammar_bytes, "grammar_bytes")
+    host.held.charge(function, charge)
+    try:
+        grammar = await model.handle.compile_grammar(kind, source)
+    except BaseException:
+        host.held.refund(charge)
+        raise
+    return Constraint(host.held, charge, grammar, model.handle.facts.name)
 
 
 @with_errors_now
@@ -136,9 +141,9 @@ def _check_model(function: str, follower: Follower, queue: Queue) -> None:
 
 CONSTRAINTS: Mapping[str, HostFunction] = MappingProxyType(
     {
-        "[static]constraint.json-schema": compiled_from(GrammarKind.JSON_SCHEMA),
-        "[static]constraint.regex": compiled_from(GrammarKind.REGEX),
-        "[static]constraint.lark": compiled_from(GrammarKind.LARK),
+        "[static]constraint.json-schema": json_schema,
+        "[static]constraint.regex": regex,
+        "[static]constraint.lark": lark,
         "[method]constraint.matcher": matcher,
         "[method]matcher.advance": advance,
         "[method]matcher.may-end": may_end,
