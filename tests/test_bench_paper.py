@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import struct
 import time
 from pathlib import Path
 
+import msgpack
 import pytest
 import trio
+import wsproto
+from wsproto.events import AcceptConnection, BytesMessage
 
 import inferlets
 from benchmarks.paper.completions import constant, value_of
 from benchmarks.paper.launches import custom_section
+from benchmarks.paper.listener import UPGRADE, frame, messages
 from benchmarks.paper.policies import line_through
 from benchmarks.paper.proxy import open_proxy
 from benchmarks.paper.published import AGENT_LATENCY, TECHNIQUE_LATENCY
@@ -75,6 +80,40 @@ def test_tokens_that_come_in_bunches_are_timed_from_bunch_to_bunch() -> None:
     arrivals = [bunch * 0.4 + place * 0.001 for bunch in range(6) for place in range(4)]
     assert period_of(arrivals, 24, 0.0, 3.0, 0.1) == pytest.approx(0.1, rel=0.01)
     assert period_of(arrivals[:4], 4, 0.0, 3.0, 0.1) is None
+
+
+def test_messages_are_heard_whole_however_they_are_cut() -> None:
+    said = [{"type": "a", "value": "x" * size} for size in (1, 200, 70_000)]
+    heard: list[dict[str, object]] = []
+    buffer = bytearray()
+    for written in map(_as_a_server_writes, said):
+        for start in range(0, len(written), 7):
+            buffer += written[start : start + 7]
+            heard += messages(buffer)
+    assert heard == said
+    assert not buffer
+
+
+@pytest.mark.parametrize("size", [125, 126, 1000])
+def test_a_frame_has_the_shortest_length_that_there_is(size: int) -> None:
+    server = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
+    server.receive_data(UPGRADE.encode())
+    list(server.events())
+    server.send(AcceptConnection())
+    server.receive_data(frame(bytes(size)))
+    [event] = server.events()
+    assert isinstance(event, BytesMessage)
+    assert event.data == bytes(size)
+
+
+def _as_a_server_writes(message: dict[str, str]) -> bytes:
+    """Without a mask."""
+    payload = msgpack.packb(message)
+    if len(payload) < 126:
+        return struct.pack(">BB", 0x82, len(payload)) + payload
+    if len(payload) < 1 << 16:
+        return struct.pack(">BBH", 0x82, 126, len(payload)) + payload
+    return struct.pack(">BBQ", 0x82, 127, len(payload)) + payload
 
 
 def test_only_steps_between_those_of_everybody_count() -> None:

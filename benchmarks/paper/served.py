@@ -48,8 +48,8 @@ class Served:
         return found
 
     def built(self, source: Path) -> Path:
-        """The component of a C program."""
-        component = self.folder / source.with_suffix(".wasm").name
+        """The component of a C program, under a name that no Python program has."""
+        component = self.folder / f"{source.stem}-c.wasm"
         if not component.exists():
             build_c(source.parent, source.name, component)
         return component

@@ -30,10 +30,11 @@ WAYS = (*OUTSIDE, *INSIDE)
 
 def measure(run: Run) -> None:
     many = run.sizes.of(AGENTS)
+    ways = ("anew", "inferlet", "all three") if run.sizes.is_quick else WAYS
     with open_served(run.model) as served:
         trio.run(_seconds, served, "all three", 1, "warm")
         for turn in range(1, run.sizes.rounds + 1):
-            for way in rotated(WAYS, turn):
+            for way in rotated(ways, turn):
                 run.say(f"{SECTION}: {way}, round {turn} of {run.sizes.rounds}")
                 seconds = trio.run(_seconds, served, way, many, f"{turn}")
                 run.note(SECTION, way, turn, rate=many / seconds, agents=many)

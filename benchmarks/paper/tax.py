@@ -6,20 +6,18 @@ count where the client reads them. What a period has beside the executor is told
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import attrs
 import trio
 
+from benchmarks.paper.listener import listen
 from benchmarks.paper.record import Run, rotated
 from benchmarks.paper.served import GUESTS, Served, open_served
-from pie_trio.client import Client, open_client
-from pie_trio.client.remote import PRINTED
+from pie_trio.client import open_client
 
 SECTION = "table4"
 SEQUENCES = (1, 32)
@@ -77,7 +75,7 @@ def _bare(served: Served, count: int, tokens: int) -> dict[str, float]:
 def _guests(served: Served, program: str, kind: Kind, count: int, tokens: int) -> dict[str, float]:
     served.steps()
     arguments = (*kind.arguments, "--tokens", str(tokens))
-    arrivals = trio.run(_read_all, served.address, program, arguments, count)
+    arrivals = listen(served.address, program, arguments, count)
     steps = whole_steps(served.steps(), count)
     first, last = steps[0], steps[-1]
     made = sum(step["rows"] for step in steps[1:])
@@ -129,23 +127,3 @@ async def _install(served: Served) -> dict[str, str]:
             )
             await warm.result()
     return names
-
-
-async def _read_all(
-    address: str, program: str, arguments: Sequence[str], count: int
-) -> list[list[float]]:
-    times: list[list[float]] = [[] for _ in range(count)]
-    async with open_client(address) as client, trio.open_nursery() as nursery:
-        for moments in times:
-            nursery.start_soon(_read_one, client, program, arguments, moments)
-    return times
-
-
-async def _read_one(
-    client: Client, program: str, arguments: Sequence[str], moments: list[float]
-) -> None:
-    instance: Any = await client.launch(program, arguments=arguments)
-    async for event in instance:
-        assert event.kind != "error", event.value
-        if event.kind in PRINTED:
-            moments.append(time.perf_counter())

@@ -75,23 +75,24 @@ TECHNIQUES = (
 
 def measure(run: Run) -> None:
     run.facts["reasons"] = {each.name: each.reason for each in TECHNIQUES if each.reason}
+    chosen = [each for each in TECHNIQUES if each.outside or not run.sizes.is_quick]
     with open_served(run.model) as served:
-        for technique in TECHNIQUES:
+        for technique in chosen[:1] if run.sizes.is_quick else chosen:
             trio.run(_seconds, served, technique, True, 1)
         for turn in range(1, run.sizes.rounds + 1):
             run.say(f"{SECTION}: round {turn} of {run.sizes.rounds}")
-            for technique in rotated(TECHNIQUES, turn):
+            for technique in rotated(chosen, turn):
                 _round(run, served, technique, turn)
 
 
 def _round(run: Run, served: Served, technique: Technique, turn: int) -> None:
-    """One at a time in every round, several at once in the first two."""
+    """One at a time in every round, several at once in the first."""
     ways = ("inferlet", "anew") if technique.outside else ("inferlet",)
     for way in rotated(ways, turn):
         case, is_inside = f"{technique.name} {way}", way == "inferlet"
         seconds = trio.run(_seconds, served, technique, is_inside, 1)
         run.note(SECTION, case, turn, latency=seconds)
-        if turn <= 2 and not run.sizes.is_quick:
+        if turn == 1 and not run.sizes.is_quick:
             many = run.sizes.of(MANY, least=2)
             seconds = trio.run(_seconds, served, technique, is_inside, many)
             run.note(SECTION, case, turn, rate=many / seconds)
