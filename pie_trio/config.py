@@ -132,6 +132,7 @@ class Limits:
     batch_values: int = 2 * MIB  # pages, mask intervals and answers of one batch, in numbers
     gather_share: float = 0.05  # of the last step's duration
     gather_seconds_min: float = 0.05  # a starved machine must not split the cohort
+    gather_prompt_seconds: float = 0.0002  # who waits so soon after a pass need not stand back
     gather_slices: int = 5  # a guest that computes for so long between passes is not waited for
     decode_chunk_tokens: int = 8  # a guest is woken for so many tokens of a stream,
     decode_chunk_seconds: float = 0.05  # or for one after so long

@@ -4,8 +4,9 @@ A loop that dispatched the first arrival at once would split a cohort of 32 into
 page boundary would split it further. A guest counts as awake until it waits for something, has
 died, has used up a few CPU slices without submitting a pass, or has submitted as many passes as it
 got answers: then it stands back until the batch has left, so that what it does before it waits
-costs no time of the worker's. Whoever submits more than that is not trusted the next time. Nothing
-here decides about correctness: at worst a batch is smaller or a little later.
+costs no time of the worker's. Who was seen to wait again almost at once is spared that: it would
+only wait twice. Whoever submits more than its answers is not trusted the next time. Nothing here
+decides about correctness: at worst a batch is smaller or a little later.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class _Member:
     answers: int  # passes of it that the last batch answered
     submitted: int = 0
     slices: int = 0  # CPU slices since it was woken or submitted
+    runs_since: float | None = None  # it has submitted, stands back no more, and has yet to wait
 
 
 class Gathering:
@@ -38,6 +40,7 @@ class Gathering:
         self._cohort: dict[int, _Member] = {}
         self._awake: set[int] = set()  # those of them that the batch waits for
         self._surprising: set[int] = set()  # they submitted more than they had got answers
+        self._prompt: set[int] = set()  # they waited again almost at once after their last pass
         self._nobody_awake = trio.Event()
         self._has_left = trio.Event()  # the batch that was gathered last
         self._has_left.set()
@@ -52,15 +55,18 @@ class Gathering:
         self._has_left = trio.Event()
 
     def parked(self, number: int) -> None:
-        self._awake.discard(number)
-        if not self._awake:
-            self._nobody_awake.set()
+        member = self._cohort.get(number)
+        if member is not None and member.runs_since is not None:
+            self._judge(number, trio.current_time() - member.runs_since)
+            member.runs_since = None
+        self._let_rest(number)
 
     def gone(self, number: int) -> None:
         """It has died."""
-        self.parked(number)
+        self._let_rest(number)
         self._cohort.pop(number, None)
         self._surprising.discard(number)
+        self._prompt.discard(number)
 
     def woke(self, number: int) -> None:
         if number in self._cohort and not self._has_left.is_set():
@@ -73,17 +79,21 @@ class Gathering:
             return
         member.slices = 0
         member.submitted += 1
+        if number in self._prompt:
+            member.runs_since = trio.current_time()
         if member.submitted > member.answers:
             self._surprising.add(number)
 
     async def stand_back(self, number: int) -> None:
         """After a pass. Cancelled: the pass is on its way all the same."""
         member = self._cohort.get(number)
-        if member is None or member.submitted != member.answers or number in self._surprising:
+        if member is None or member.submitted != member.answers:
             return
-        if not self._has_left.is_set():
-            self.parked(number)
-            await self._has_left.wait()
+        if number in self._prompt or number in self._surprising or self._has_left.is_set():
+            return
+        self._let_rest(number)
+        await self._has_left.wait()
+        member.runs_since = trio.current_time()
 
     def used_slice(self, number: int) -> None:
         if number not in self._awake:
@@ -92,7 +102,19 @@ class Gathering:
         member.slices += 1
         if member.slices >= self._limits.gather_slices:
             del self._cohort[number]
-            self.parked(number)
+            self._prompt.discard(number)
+            self._let_rest(number)
+
+    def _let_rest(self, number: int) -> None:
+        self._awake.discard(number)
+        if not self._awake:
+            self._nobody_awake.set()
+
+    def _judge(self, number: int, seconds: float) -> None:
+        if seconds <= self._limits.gather_prompt_seconds:
+            self._prompt.add(number)
+        else:
+            self._prompt.discard(number)
 
     async def wait(self, last_step_seconds: float) -> None:
         """Until nobody is awake, or for a small share of a step."""

@@ -32,6 +32,37 @@ async def test_who_submitted_as_much_as_it_was_answered_stands_back_until_the_ba
     assert trio.current_time() == 0.0, "nobody waited for what it does now"
 
 
+async def test_who_waits_again_almost_at_once_after_a_pass_is_spared_standing_back(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    gathering = Gathering(PATIENT)
+
+    assert await _stood_back(gathering, busy_seconds=0.0), "nobody knows it yet"
+    assert not await _stood_back(gathering, busy_seconds=1.0)
+    assert await _stood_back(gathering, busy_seconds=0.0), "it was not prompt the last time"
+    assert not await _stood_back(gathering, busy_seconds=0.0)
+
+
+async def _stood_back(gathering: Gathering, busy_seconds: float) -> bool:
+    """One batch with one guest, which then runs for so long until it waits."""
+    went_on: list[int] = []
+
+    async def stand_back() -> None:
+        await gathering.stand_back(7)
+        went_on.append(7)
+
+    gathering.begin({7: 1})
+    gathering.submitted(7)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stand_back)
+        await wait_all_tasks_blocked()
+        stood_back = not went_on
+        gathering.end()
+    await trio.sleep(busy_seconds)
+    gathering.parked(7)
+    return stood_back
+
+
 async def test_whoever_got_more_answers_than_it_submitted_is_waited_for(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -23,6 +23,7 @@ from gpu_worker.wire.outputs import ADJUSTMENT_KIND, OutputRow, SamplerKind
 
 Frame = bytes | bytearray | memoryview
 Array = npt.NDArray[Any]
+LAST_SAMPLER = max(SamplerKind)
 
 # name, little-endian type: the order of the frames that follow the header of a batch.
 BATCH_FRAMES = (
@@ -245,7 +246,7 @@ def _check_structure(columns: dict[str, Array]) -> None:
     outputs, adjusted = len(columns["output_rows"]), len(columns["adjustments"])
     check_indptr("adjustment_indptr", columns["adjustment_indptr"], outputs, adjusted)
     check_indptr("written_indptr", columns["written_indptr"], outputs, len(columns["written"]))
-    if np.any(columns["output_kinds"] > max(SamplerKind)):
+    if np.any(columns["output_kinds"] > LAST_SAMPLER):
         raise WireError("frame 'output_kinds' names an unknown sampler")
     if np.any(columns["masked"] > 1):
         raise WireError("frame 'masked' holds something else than nought and one")

@@ -121,7 +121,8 @@ def _one_row(request: Request) -> Fragment:
         )
     except (struct.error, OverflowError, TypeError) as error:
         raise WireError(f"a number does not fit its column: {error}") from error
-    adjusted, written = adjustment_counts(request.outputs), written_counts(request.outputs)
+    adjusted = adjustment_counts(request.outputs) if output.adjustments else ()
+    written = written_counts(request.outputs) if output.written else ()
     return Fragment(columns, 1, len(request.pages), 1, 0, (), adjusted, written)
 
 

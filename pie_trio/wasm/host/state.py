@@ -120,8 +120,11 @@ class InstanceHost:
 
     async def put(self, event: OutputEvent) -> None:
         """Writes to the client; waits while the client does not read."""
-        with self.client_wait():
+        self._waits_for_client = True
+        try:
             await self.outlet.put(event)
+        finally:
+            self._waits_for_client = False
 
     def _waiting_for_client(self, sink: Sink) -> Sink:
         """The same sink; while it has no room, the client is what the guest waits for."""

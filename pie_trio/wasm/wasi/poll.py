@@ -68,14 +68,15 @@ class Deadline:
 
 async def wait_for_any(pollables: Sequence[Pollable]) -> list[int]:
     """The places of all that are ready, as soon as there is one; at most one task for each."""
+    if len(pollables) == 1:
+        while not pollables[0].ready():
+            await pollables[0].wait()
+        return [0]
     while True:
         ready = [place for place, pollable in enumerate(pollables) if pollable.ready()]
         if ready:
             return ready
-        if len(pollables) == 1:
-            await pollables[0].wait()
-        else:
-            await _wait_for_first(pollables)
+        await _wait_for_first(pollables)
 
 
 async def _wait_for_first(pollables: Sequence[Pollable]) -> None:
