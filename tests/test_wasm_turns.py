@@ -82,6 +82,21 @@ async def _waits_done(world: World, seconds: float) -> int:
     return len(probe.reports)
 
 
+IDLE_SECONDS = 0.2  # far longer than a ticker stays awake without a running guest
+
+
+@pytest.mark.parametrize("in_c", [True, False])
+async def test_a_guest_that_spins_after_an_idle_time_can_be_cancelled(
+    artifacts: Path, in_c: bool
+) -> None:
+    async with open_world(artifacts, in_c=in_c) as world:
+        for _ in range(3):
+            await trio.sleep(IDLE_SECONDS)
+            with trio.move_on_after(0.02) as scope:
+                await world.run(Probe(Deed.SPIN))
+            assert scope.cancelled_caught
+
+
 async def test_busy_guests_get_equal_shares(artifacts: Path) -> None:
     probes = [Probe(Deed.SOON_FOR_EVER) for _ in range(4)]
     async with open_world(artifacts) as world, trio.open_nursery() as nursery:

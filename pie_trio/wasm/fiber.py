@@ -22,7 +22,7 @@ from trio._core import wait_all_tasks_blocked  # type: ignore[attr-defined]
 
 from pie_trio.wasm import abi
 from pie_trio.wasm.border import Border, PendingCall, always
-from pie_trio.wasm.ticker import Ticker
+from pie_trio.wasm.ticker import Slicer
 
 T = TypeVar("T")
 # A guest that mostly waits may run the moment it wakes, as long as it takes no more than this
@@ -37,7 +37,7 @@ READY_CALLS_MAX: Final = 256  # host calls without a wait, before counted slices
 class Turns:
     """Lets one busy guest run between two looks of the event loop at everything else."""
 
-    ticker: Ticker | None
+    ticker: Slicer | None
     queue: trio.StrictFIFOLock = attrs.field(factory=trio.StrictFIFOLock)
 
 
@@ -86,12 +86,10 @@ class Fiber:
         if ticker is None:
             done: bool = abi.future_poll(future)
             return done
-        ticker.start()
-        done = abi.future_poll(future)
+        done = ticker.poll(future)
         if not done and self.border.pending is None and self._is_fresh(ticker.seconds):
             # It only saw that an older slice is over; this poll starts the new one.
-            done = abi.future_poll(future)
-        ticker.stop()
+            done = ticker.poll(future)
         return done
 
     def _is_fresh(self, slice_seconds: float) -> bool:
@@ -109,14 +107,11 @@ class Fiber:
 
     def _may_go_on(self) -> bool:
         """A host call that never waits costs no look at the event loop, until the slice is over."""
-        self._ready_calls += 1
-        return not self._slice_is_over()
-
-    def _slice_is_over(self) -> bool:
         ticker = self.turns.ticker
-        if ticker is None:
-            return self._ready_calls >= READY_CALLS_MAX
-        return perf_counter() - self._slice_began > ticker.seconds
+        if ticker is not None:
+            return perf_counter() - self._slice_began <= ticker.seconds
+        self._ready_calls += 1
+        return self._ready_calls < READY_CALLS_MAX
 
     async def _next_turn(self) -> None:
         """The slice is over: wait until every other busy guest has had one."""
@@ -158,8 +153,6 @@ class Fiber:
 
     def _stop(self, future: int) -> None:
         abi.future_delete(future)
-        if self.turns.ticker is not None:
-            self.turns.ticker.stop()
         if self._has_turn:
             self._has_turn = False
             self.turns.queue.release()

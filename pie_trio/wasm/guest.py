@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,11 +29,11 @@ from pie_trio.wasm.codec import Err, codec_for
 from pie_trio.wasm.faults import GuestExit, reason_of
 from pie_trio.wasm.fiber import Fiber, Turns
 from pie_trio.wasm.linker import HostInterfaces, Linker, link
-from pie_trio.wasm.native import Native
+from pie_trio.wasm.native import Native, open_native_ticker
 from pie_trio.wasm.resources import HandleTable
 from pie_trio.wasm.settings import new_engine
 from pie_trio.wasm.signatures import find_run
-from pie_trio.wasm.ticker import EpochSlices, FuelSlices, Slicing, open_ticker
+from pie_trio.wasm.ticker import EpochSlices, FuelSlices, Slicer, Slicing, open_ticker
 from pie_trio.wasm.values import Codec
 
 FUEL_MAX: Final = 2**63  # counted only to cut it into slices
@@ -75,12 +75,21 @@ async def open_sandbox(
     """What guests need to run, for as long as the block lasts."""
     slicing = EpochSlices(limits.slice_seconds) if slicing is None else slicing
     engine = new_engine(slicing, limits.async_stack_bytes)
-    with open_ticker(abi.address(engine), slicing) as ticker:
+    with _slices(abi.address(engine), slicing, native) as ticker:
         sandbox = Sandbox(engine, limits, slicing, Turns(ticker), native)
         try:
             yield sandbox
         finally:
             sandbox.close()
+
+
+def _slices(
+    engine_address: int, slicing: Slicing, native: Native | None
+) -> AbstractContextManager[Slicer | None]:
+    """What ends the slices, if they are made of time."""
+    if native is None or isinstance(slicing, FuelSlices):
+        return open_ticker(engine_address, slicing)
+    return open_native_ticker(native, engine_address, slicing.seconds)
 
 
 @attrs.define(eq=False)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import inspect
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import attrs
@@ -20,10 +19,9 @@ from wasmtime.component import Component
 
 from pie_trio.errors import BadProgram
 from pie_trio.wasm import abi
-from pie_trio.wasm.border import Border, Borders, destructor, inline, suspend, suspending
+from pie_trio.wasm.border import Borders, destructor, inline, suspending
 from pie_trio.wasm.codec import codec_for
 from pie_trio.wasm.native import Native
-from pie_trio.wasm.native.library import Bound
 from pie_trio.wasm.signatures import check_signature, read_contract, signature
 
 # f(host, *arguments). A plain function runs inline on the fiber; an `async def` may await anything.
@@ -155,18 +153,10 @@ class _Binding:
         """The callback and its data, if the compiled border knows all types."""
         if self.native is None:
             return None
-        found: list[Bound] = []
-
-        def answer(border: Border, place: int, value: Any) -> None:
-            assert self.native is not None, "it has bound this very function"
-            self.native.answer(found[0], border, place, value)
-
         parts = [part for _name, part in kind.params]
-        note = partial(suspend, answer) if waits else None
-        bound = self.native.bind(function, parts, kind.result, self._number_of, self.borders, note)
+        bound = self.native.bind(function, parts, kind.result, self._number_of, self.borders, waits)
         if bound is None:
             return None
-        found.append(bound)
         self.linker._kept_alive.append(bound)
         return bound.callback, bound.address
 

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 
@@ -39,9 +39,17 @@ class FuelSlices:
 Slicing = EpochSlices | FuelSlices
 
 
+class Slicer(Protocol):
+    """What lets guests run for a slice of so many seconds at most."""
+
+    @property
+    def seconds(self) -> float: ...
+    def poll(self, future: int) -> bool: ...
+
+
 @attrs.define(eq=False)
 class Ticker:
-    """Raises the epoch of one engine while `running` is set."""
+    """Raises the epoch of one engine while `running` is set. `native.ticker` is the same in C."""
 
     engine_address: int
     seconds: float
@@ -49,6 +57,15 @@ class Ticker:
     asleep: bool = False  # waiting for the next `start`
     _closing: bool = False
     _wake: threading.Event = attrs.field(factory=threading.Event)
+
+    def poll(self, future: int) -> bool:
+        """Let a guest run until it ends, waits, or its slice is over; the thread sees it run."""
+        self.start()
+        try:
+            done: bool = abi.future_poll(future)
+        finally:
+            self.stop()
+        return done
 
     def start(self) -> None:
         """A guest begins to run."""

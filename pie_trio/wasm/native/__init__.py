@@ -6,5 +6,6 @@ what the tests hold this one to.
 """
 
 from pie_trio.wasm.native.library import Native, open_native
+from pie_trio.wasm.native.ticker import open_native_ticker
 
-__all__ = ["Native", "open_native"]
+__all__ = ["Native", "open_native", "open_native_ticker"]

@@ -88,6 +88,8 @@ typedef struct {
   uint32_t (*host_number)(void *host);
   void (*host_delete)(void *host);
   void *(*error_new)(const char *message);
+  bool (*poll)(void *future);
+  void (*epoch_increment)(void *engine);
   PyObject *check;     /* raises what wasmtime reported */
   PyObject *error_arm; /* the class of the error arm of a result */
 } World;

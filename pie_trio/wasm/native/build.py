@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 SOURCE: Final = Path(__file__).parent
-FLAGS: Final = ("-O2", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden")
+FLAGS: Final = ("-O2", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread")
 COMPILERS: Final = ("cc", "gcc", "clang")
 COMPILE_SECONDS_MAX: Final = 60.0
 COMPLAINT_CHARACTERS_MAX: Final = 500

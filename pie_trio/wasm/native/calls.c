@@ -76,9 +76,9 @@ static PyObject *ask_host(Function *function, Call *call, PyObject *border, cons
 }
 
 /* The answer has an allowance of its own. Takes it over. */
-static bool give(Function *function, Call *call, PyObject *answer, Value *result) {
+static bool give(const Type *type, Call *call, PyObject *answer, Value *result) {
   call->allowance = -1;
-  bool done = !function->result || lower(call, function->result, answer, result);
+  bool done = !type || lower(call, type, answer, result);
   Py_DecRef(answer);
   return done;
 }
@@ -95,7 +95,7 @@ __attribute__((visibility("default"))) void *pie_call(void *data, void *context,
   bool done = begin(&call, border, context);
   if (done) {
     PyObject *answer = ask_host(function, &call, border, values);
-    done = answer && give(function, &call, answer, results);
+    done = answer && give(function->result, &call, answer, results);
     end(&call);
   }
   void *error = done ? NULL : keep_exception(border);
@@ -133,7 +133,7 @@ static bool take_step(Function *function, Call *call, PyObject *border, PyObject
   if (moved < 0) return false;
   if (!moved && may_go_on(border)) {
     *is_ready = 1;
-    return give(function, call, value, results);
+    return give(function->result, call, value, results);
   }
   if (PyErr_Occurred()) {
     Py_DecRef(value);
@@ -188,13 +188,13 @@ __attribute__((visibility("default"))) void *pie_drop(void *data, void *context,
 }
 
 /* Called by Python, which holds its lock: false, and an exception, if the answer is a wrong one. */
-__attribute__((visibility("default"))) int pie_answer(Function *function, PyObject *border,
+__attribute__((visibility("default"))) int pie_answer(const Type *type, PyObject *border,
                                                       void *context, Value *results,
                                                       PyObject *answer) {
   Call call;
   if (!begin(&call, border, context)) return 0;
   Py_IncRef(answer);
-  bool done = give(function, &call, answer, results);
+  bool done = give(type, &call, answer, results);
   end(&call);
   return done;
 }

@@ -11,6 +11,7 @@ import ctypes
 import struct
 from collections.abc import Callable, Coroutine, Sequence
 from ctypes import c_int, c_uint64, c_void_p, py_object
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ import attrs
 from wasmtime import component as wit
 
 from pie_trio.wasm import abi
-from pie_trio.wasm.border import Border, Borders
+from pie_trio.wasm.border import Border, Borders, no_answer, suspend
 from pie_trio.wasm.codec import Err
 from pie_trio.wasm.native.build import NoBorder, built_library
 
@@ -52,6 +53,8 @@ _LEAVES: Final = (
     abi.resource_host_rep,
     abi.resource_host_delete,
     abi.error_new,
+    abi.future_poll,
+    abi.epoch_increment,
 )
 # Suspends the guest: (border, coroutine or None, what it waits for or its value, place).
 Suspend = Callable[[Border, Coroutine[Any, Any, Any] | None, Any, int], None]
@@ -87,7 +90,8 @@ class Native:
     """One loaded library."""
 
     def __init__(self, path: Path) -> None:
-        self._library = ctypes.PyDLL(str(path))
+        self.path = str(path)
+        self._library = ctypes.PyDLL(self.path)
         self._world = _world()
         opening = self._library["pie_open"]
         opening.restype, opening.argtypes = c_uint64, (c_void_p, c_uint64)
@@ -105,7 +109,7 @@ class Native:
         result: Any,
         number_of: Callable[[Any], int],
         borders: Borders,
-        suspend: Suspend | None,
+        waits: bool,
     ) -> Bound | None:
         """The function, or None if one of its types is not known here."""
         nodes = [type_nodes(kind, number_of) for kind in parameters]
@@ -120,14 +124,18 @@ class Native:
             len(nodes),
             function,
             borders,
-            suspend,
+            self._suspending(types[1] if answer else None) if waits else None,
         )
-        return Bound(self._address("pie_call_async" if suspend else "pie_call"), made, types)
+        return Bound(self._address("pie_call_async" if waits else "pie_call"), made, types)
 
-    def answer(self, bound: Bound, border: Border, place: int, value: Any) -> None:
-        """Put an answer that came later where the guest will find it."""
-        context = border.handles.context
-        done = self._answer(bound.address, border, context, place, value)
+    def _suspending(self, kind: Any) -> Suspend:
+        """What notes a call down that waits, with the type of its answer."""
+        if kind is None:
+            return partial(suspend, no_answer)
+        return partial(suspend, partial(self._put_answer, ctypes.addressof(kind)))
+
+    def _put_answer(self, kind: int, border: Border, place: int, value: Any) -> None:
+        done = self._answer(kind, border, border.handles.context, place, value)
         assert done, "a failure has raised"
 
     def _address(self, name: str) -> int:
