@@ -16,6 +16,7 @@ import trio
 from pie_trio.errors import GuestFault, PieError, TooMany
 from pie_trio.messages import Priority, ResourceKind
 from pie_trio.testing.contracts import CONTRACTS
+from pie_trio.testing.fused_guests import FUSED
 from pie_trio.testing.guests import KV, Script, ScriptHost, refuse
 from pie_trio.testing.profile_guests import PROFILE
 from pie_trio.testing.waits import WAITS
@@ -259,6 +260,7 @@ SCRIPTS: Mapping[str, Script] = MappingProxyType(
         "wait": wait,
         **WAITS,
         **CONTRACTS,
+        **FUSED,
         **PROFILE,
     }
 )
@@ -266,7 +268,7 @@ STEADY = frozenset(
     f"sim-{name}"
     for name in (
         *("decode", "pipeline", "branches", "share", "masks", "forge", "embed"),
-        *("hog", "broadcast", "keys", "chatter", "spin"),
+        *("hog", "broadcast", "keys", "chatter", "spin", "fused"),
         *PROFILE,
     )
 )

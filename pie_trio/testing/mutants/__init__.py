@@ -18,6 +18,7 @@ from pie_trio.testing.mutants.mutant import Mutant, PatchDoesNotFit
 from pie_trio.testing.mutants.pages import PAGES
 from pie_trio.testing.mutants.passes import PASSES
 from pie_trio.testing.mutants.queues import QUEUES
+from pie_trio.testing.mutants.streams import STREAMS
 from pie_trio.testing.mutants.workers import WORKERS
 
 __all__ = ["MUTANTS", "Mutant", "PatchDoesNotFit"]
@@ -30,6 +31,7 @@ def _on(ground: str, mutants: tuple[Mutant, ...]) -> tuple[Mutant, ...]:
 MUTANTS: Final = (
     *_on("page-traffic", PAGES),
     *_on("pass-traffic", (*PASSES, *QUEUES)),
+    *_on("fused", STREAMS),
     *_on("lives", LIVES),
     *_on("links", WORKERS),
     *_on("airlock", GUESTS),

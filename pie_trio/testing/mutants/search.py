@@ -38,6 +38,7 @@ KINDS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "page-traffic": ("kill", "limits", "worker", "memory", "stop", "net", "jitter"),
         "pass-traffic": ("kill", "limits", "worker", "jitter"),
+        "fused": ("kill", "limits", "worker", "jitter"),
         "lives": ("kill", "worker", "stop", "net", "jitter"),
         "links": ("link", "worker", "jitter"),
         "airlock": ("kill", "limits", "worker", "net", "jitter"),

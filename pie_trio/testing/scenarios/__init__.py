@@ -16,7 +16,7 @@ from types import MappingProxyType
 import attrs
 
 from pie_trio.errors import BadConfig
-from pie_trio.testing.scenarios import basic, grounds, mixed, real, scripted, waits
+from pie_trio.testing.scenarios import basic, fused, grounds, mixed, real, scripted, waits
 from pie_trio.testing.world import World
 
 ScenarioFunction = Callable[[World], Awaitable[None]]
@@ -56,6 +56,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             Scenario("lives", grounds.lives),
             Scenario("links", grounds.links),
             Scenario("front-door", grounds.front_door),
+            Scenario("fused", fused.fused),
             Scenario("airlock", grounds.airlock, real.PROGRAMS),
             Scenario("first-uses", waits.first_uses),
             Scenario("crowds", waits.crowds),

@@ -1,0 +1,45 @@
+"""Defects of sequences that the model decodes by itself: what they draw, adjust, tell, forget."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pie_trio.testing.mutants.mutant import Mutant
+
+_DECODE: Final = "pie_trio/decode.py"
+_CHUNKS: Final = "pie_trio/services/pass_chunks.py"
+
+STREAMS: Final = (
+    Mutant(
+        "penalties_of_the_first_step",
+        _DECODE,
+        before="            records = bytes(self.adjusting.records)\n",
+        after="            records = output.adjustments\n",
+        why="every step is sent with the penalties of the first: what was written since is free",
+        source="our own history: a step is encoded once and patched",
+    ),
+    Mutant(
+        "told_of_what_was_cut",
+        _DECODE,
+        before="        del self.tokens[keep:], self.logprobs[keep:]\n",
+        after="        del self.tokens[keep:]\n",
+        why="log-probabilities of tokens that were cut are told as if they still stood there",
+        source="our own history",
+    ),
+    Mutant(
+        "draws_by_step",
+        _CHUNKS,
+        before="    return seed_from_row(chosen, row + step)\n",
+        after="    return seed_from_row(chosen, step)\n",
+        why="a seeded step counts from the first token, not from its row: passes draw otherwise",
+        source="our own history: seeds by position",
+    ),
+    Mutant(
+        "stop_unheard",
+        _DECODE,
+        before="        return FinishReason.CANCELLED if self._is_stopping else None\n",
+        after="        return None\n",
+        why="a stream that was stopped or dropped decodes on until its budget is spent",
+        source="SGLang 34894 (decoded on for 71 s after the disconnect)",
+    ),
+)
