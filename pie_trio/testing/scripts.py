@@ -15,6 +15,7 @@ import trio
 
 from pie_trio.errors import GuestFault, PieError, TooMany
 from pie_trio.messages import Priority, ResourceKind
+from pie_trio.testing.constrained import CONSTRAINED
 from pie_trio.testing.contracts import CONTRACTS
 from pie_trio.testing.fused_guests import FUSED
 from pie_trio.testing.guests import KV, Script, ScriptHost, refuse
@@ -262,6 +263,7 @@ SCRIPTS: Mapping[str, Script] = MappingProxyType(
         **CONTRACTS,
         **FUSED,
         **PROFILE,
+        **CONSTRAINED,
     }
 )
 STEADY = frozenset(
@@ -270,5 +272,6 @@ STEADY = frozenset(
         *("decode", "pipeline", "branches", "share", "masks", "forge", "embed"),
         *("hog", "broadcast", "keys", "chatter", "spin", "fused"),
         *PROFILE,
+        *CONSTRAINED,
     )
 )

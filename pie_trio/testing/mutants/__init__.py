@@ -12,6 +12,7 @@ from typing import Final
 import attrs
 
 from pie_trio.testing.mutants.clients import CLIENTS
+from pie_trio.testing.mutants.grammars import GRAMMARS
 from pie_trio.testing.mutants.guests import GUESTS
 from pie_trio.testing.mutants.lives import LIVES
 from pie_trio.testing.mutants.mutant import Mutant, PatchDoesNotFit
@@ -34,6 +35,7 @@ MUTANTS: Final = (
     *_on("fused", STREAMS),
     *_on("lives", LIVES),
     *_on("links", WORKERS),
+    *_on("constraints", GRAMMARS),
     *_on("airlock", GUESTS),
     *_on("front-door", CLIENTS),
 )

@@ -16,7 +16,16 @@ from types import MappingProxyType
 import attrs
 
 from pie_trio.errors import BadConfig
-from pie_trio.testing.scenarios import basic, fused, grounds, mixed, real, scripted, waits
+from pie_trio.testing.scenarios import (
+    basic,
+    constraints,
+    fused,
+    grounds,
+    mixed,
+    real,
+    scripted,
+    waits,
+)
 from pie_trio.testing.world import World
 
 ScenarioFunction = Callable[[World], Awaitable[None]]
@@ -55,6 +64,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             Scenario("pass-traffic", grounds.pass_traffic),
             Scenario("lives", grounds.lives),
             Scenario("links", grounds.links),
+            Scenario("constraints", constraints.constraints),
             Scenario("front-door", grounds.front_door),
             Scenario("fused", fused.fused),
             Scenario("airlock", grounds.airlock, real.PROGRAMS),
