@@ -26,14 +26,16 @@ class Backlog:
 
     async def wait_for_room(self, draft: PassDraft) -> None:
         """A draft that is larger than the bound passes when it is alone."""
+        if self._unsettled and self._unsettled[0][0].is_filled:
+            self._forget_settled()
+        if not self._unsettled:
+            return
         size = _size_of(draft)
         while self._unsettled and self._values + size > self._limits.pass_values_waiting:
             await self._unsettled[0][0].wait()
             self._forget_settled()
 
     def note(self, draft: PassDraft, reply: Reply[PassResult]) -> None:
-        if self._unsettled and self._unsettled[0][0].is_filled:
-            self._forget_settled()
         size = _size_of(draft)
         self._unsettled.append((reply, size))
         self._values += size

@@ -7,7 +7,6 @@ dropped. It must never hold behaviour: how a message becomes frames is in `codec
 """
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import attrs
 
@@ -38,10 +37,14 @@ class Request:
     seed: int
     prepared: Fragment | None = attrs.field(default=None, eq=False, repr=False)
 
-    @cached_property
+    @property
     def fragment(self) -> Fragment:
         """Its columns as bytes, made when they are first asked for. Raises `WireError`."""
-        return self.prepared or fragment_of(self)
+        made = self.prepared
+        if made is None:
+            made = fragment_of(self)
+            object.__setattr__(self, "prepared", made)
+        return made
 
 
 @attrs.frozen

@@ -49,7 +49,9 @@ class HandleTable:
 
     def drop(self, number: int) -> None:
         """The guest dropped its handle."""
-        _close(self.take(number))
+        thing = self._objects.pop(number)
+        self._free.append(number)
+        _close(thing)
 
     def spend(self, size: int) -> None:
         """Refuse the call before anything is copied, if it carries too much."""
