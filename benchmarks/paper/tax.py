@@ -21,7 +21,7 @@ from pie_trio.client import open_client
 
 SECTION = "table4"
 SEQUENCES = (1, 32)
-TOKENS = {1: 96, 32: 48}
+TOKENS = {1: 64, 32: 32}
 PROMPT_ROWS = 16
 PROMPT = "Once upon a time there was a small house at the end of a long road."
 BURST_SHARE = 0.3  # tokens that come closer than this share of a step came together
