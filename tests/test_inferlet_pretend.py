@@ -77,6 +77,22 @@ async def test_the_c_and_the_python_completion_write_the_same_text(
     assert in_python.value == in_c.value
 
 
+async def test_a_seed_writes_the_same_text_in_c_and_in_python_and_each_time(tmp_path: Path) -> None:
+    def arguments(seed: int) -> tuple[str, ...]:
+        return ("--prompt", "dice", "--temperature", "1", "--max-tokens", "30", "--seed", str(seed))
+
+    async with open_world(tmp_path) as world:
+        in_c, in_python, again, other = [
+            (await world.run(program, *arguments(seed))).value
+            for program, seed in (
+                *(("text-completion", 5), ("text-completion-py", 5)),
+                *(("text-completion", 5), ("text-completion", 6)),
+            )
+        ]
+    assert in_c == in_python == again
+    assert in_c != other
+
+
 @pytest.mark.parametrize("program", ["text-completion", "text-completion-py"])
 async def test_what_a_completion_sends_is_what_it_returns(program: str, tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:

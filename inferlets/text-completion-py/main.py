@@ -13,6 +13,7 @@ def read_arguments(args: list[str]) -> Namespace:
     parser.add_argument("--max-tokens", type=int, default=256, help="at most so many tokens")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
     parser.add_argument("--top-p", type=float, default=1.0, help="the likeliest share of the mass")
+    parser.add_argument("--seed", type=int, help="the same text for the same number")
     return parser.parse_args(args)
 
 
@@ -22,7 +23,8 @@ async def main(args: list[str]) -> str:
     if wanted.system:
         context.fill_system(wanted.system)
     context.fill_user(wanted.prompt)
-    sampler = Sampler(wanted.temperature, top_p=wanted.top_p if wanted.top_p < 1 else None)
+    top_p = wanted.top_p if wanted.top_p < 1 else None
+    sampler = Sampler(wanted.temperature, top_p=top_p, seed=wanted.seed)
     answer = context.generate(wanted.max_tokens, sampler)
     async for piece in answer:
         send(piece)

@@ -8,7 +8,8 @@ static const char USAGE[] =
     "  --model NAME       which model answers (default: the first)\n"
     "  --max-tokens N     at most so many tokens (default: 256)\n"
     "  --temperature T    0 is greedy (default: 0)\n"
-    "  --top-p P          sample from the most likely P of the mass (default: 1)\n";
+    "  --top-p P          sample from the most likely P of the mass (default: 1)\n"
+    "  --seed N           the same text for the same number (default: by chance)\n";
 
 static result_void_string *complete(common_model model, string system, string prompt,
                                     uint32_t tokens_max, sampler how) {
@@ -33,8 +34,10 @@ result_void_string *run(void) {
   string system = take_option(&all, TEXT("--system"), TEXT(""));
   string name = take_option(&all, TEXT("--model"), TEXT(""));
   uint32_t tokens_max = take_number(&all, TEXT("--max-tokens"), 256);
+  uint32_t seed = take_number(&all, TEXT("--seed"), UINT32_MAX);
   sampler how = {parse_decimal(take_option(&all, TEXT("--temperature"), TEXT("0"))),
-                 parse_decimal(take_option(&all, TEXT("--top-p"), TEXT("1")))};
+                 parse_decimal(take_option(&all, TEXT("--top-p"), TEXT("1"))),
+                 {seed != UINT32_MAX, seed}};
 
   string stray = untaken_argument(&all);
   if (stray.data) return fail(text_join(TEXT("bad argument, see --help: "), stray));

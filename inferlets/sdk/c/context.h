@@ -8,7 +8,7 @@
 #define RESERVE_PAGES 4  /* that a stream takes in advance */
 #define CHUNK_TOKENS 64
 
-typedef struct { float temperature, top_p; } sampler;
+typedef struct { float temperature, top_p; option_uint64 seed; } sampler;
 
 typedef struct {
   common_queue queue;
@@ -118,6 +118,7 @@ HELPER bool open_stream(context *text, uint32_t tokens_max, generate_token_strea
   first.request.reserve = (list_uint32){text->pages + used, text->pages_held - used};
   first.request.sampler.temperature = text->how.temperature;
   first.request.sampler.top_p = (option_float){text->how.top_p < 1, text->how.top_p};
+  first.request.sampler.seed = text->how.seed;
   first.request.stop_tokens = text->stops;
   first.request.max_tokens = tokens_max;
   result_generate_token_stream_errors_error started;

@@ -520,37 +520,6 @@ IMPORT("pie:ext/child@0.1.0", "start")
 void child_start(const char *program, uint32_t program_length, const string *arguments, uint32_t arguments_length, bool deadline_ms_some, uint64_t deadline_ms, result_child_process_errors_error *result);
 
 
-/* ---- pie:ext/fetch@0.1.0 ---- */
-
-typedef int32_t fetch_pending;
-IMPORT("pie:ext/fetch@0.1.0", "[resource-drop]pending")
-void fetch_pending_drop(fetch_pending self);
-
-/* pending.pollable: func() -> pollable */
-IMPORT("pie:ext/fetch@0.1.0", "[method]pending.pollable")
-poll_pollable fetch_pending_pollable(fetch_pending self);
-
-typedef struct { string f0; string f1; } tuple_string_string;
-
-typedef struct { tuple_string_string *data; uint32_t length; } list_tuple_string_string;
-
-typedef struct { uint16_t status; string url; list_tuple_string_string headers; list_uint8 body; } fetch_response;
-
-typedef struct { bool is_error; union { fetch_response ok; errors_error error; }; } result_fetch_response_errors_error;
-
-typedef struct { bool some; result_fetch_response_errors_error value; } option_result_fetch_response_errors_error;
-
-/* pending.get: func() -> option<result<response, error>> */
-IMPORT("pie:ext/fetch@0.1.0", "[method]pending.get")
-void fetch_pending_get(fetch_pending self, option_result_fetch_response_errors_error *result);
-
-typedef struct { bool is_error; union { fetch_pending ok; errors_error error; }; } result_fetch_pending_errors_error;
-
-/* send: func(method: string, url: string, headers: list<tuple<string, string>>, body: list<u8>, timeout-ms: option<u32>) -> result<pending, error> */
-IMPORT("pie:ext/fetch@0.1.0", "send")
-void fetch_send(const char *method, uint32_t method_length, const char *url, uint32_t url_length, const tuple_string_string *headers, uint32_t headers_length, const uint8_t *body, uint32_t body_length, bool timeout_ms_some, uint32_t timeout_ms, result_fetch_pending_errors_error *result);
-
-
 /* ---- pie:ext/generate@0.1.0 ---- */
 
 typedef uint8_t generate_finish_reason;
@@ -668,6 +637,37 @@ void constraints_start(const constraints_start_arguments *arguments, result_gene
 /* restrict: func(pass: borrow<forward-pass>, index: u32, matcher: borrow<matcher>) -> result<_, error> */
 IMPORT("pie:ext/constraints@0.1.0", "restrict")
 void constraints_restrict(forward_forward_pass pass, uint32_t index, constraints_matcher matcher, result_void_errors_error *result);
+
+
+/* ---- pie:ext/fetch@0.1.0 ---- */
+
+typedef int32_t fetch_pending;
+IMPORT("pie:ext/fetch@0.1.0", "[resource-drop]pending")
+void fetch_pending_drop(fetch_pending self);
+
+/* pending.pollable: func() -> pollable */
+IMPORT("pie:ext/fetch@0.1.0", "[method]pending.pollable")
+poll_pollable fetch_pending_pollable(fetch_pending self);
+
+typedef struct { string f0; string f1; } tuple_string_string;
+
+typedef struct { tuple_string_string *data; uint32_t length; } list_tuple_string_string;
+
+typedef struct { uint16_t status; string url; list_tuple_string_string headers; list_uint8 body; } fetch_response;
+
+typedef struct { bool is_error; union { fetch_response ok; errors_error error; }; } result_fetch_response_errors_error;
+
+typedef struct { bool some; result_fetch_response_errors_error value; } option_result_fetch_response_errors_error;
+
+/* pending.get: func() -> option<result<response, error>> */
+IMPORT("pie:ext/fetch@0.1.0", "[method]pending.get")
+void fetch_pending_get(fetch_pending self, option_result_fetch_response_errors_error *result);
+
+typedef struct { bool is_error; union { fetch_pending ok; errors_error error; }; } result_fetch_pending_errors_error;
+
+/* send: func(method: string, url: string, headers: list<tuple<string, string>>, body: list<u8>, timeout-ms: option<u32>) -> result<pending, error> */
+IMPORT("pie:ext/fetch@0.1.0", "send")
+void fetch_send(const char *method, uint32_t method_length, const char *url, uint32_t url_length, const tuple_string_string *headers, uint32_t headers_length, const uint8_t *body, uint32_t body_length, bool timeout_ms_some, uint32_t timeout_ms, result_fetch_pending_errors_error *result);
 
 
 /* ---- pie:ext/pages@0.1.0 ---- */

@@ -126,7 +126,8 @@ class Decoder:
             generated=list(generated) if sampler.counts_text else [],
         )
         self._tokens_told = 0
-        under = sampler.constraint and sampler.constraint.after(generated)
+        constraint = sampler.constraint
+        under = None if constraint is None else constraint.after(generated)
         return self._queue.decode(request, under)
 
 
