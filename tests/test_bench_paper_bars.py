@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.bars import paper
 from benchmarks.bars.paper import bars
+from benchmarks.paper.plots import plot
 from benchmarks.paper.report import render
 
 ROUNDS = 5
@@ -48,6 +49,9 @@ def cases() -> dict[tuple[str, str, str], float]:
     for technique in paper.FASTER_IN_FIG8:
         found["fig8", f"{technique} inferlet", "latency"] = 0.9
         found["fig8", f"{technique} anew", "latency"] = 1.0
+    for section, kinds in (("fig9", ("warm", "cold")), ("fig10", ("control", "inference"))):
+        for case in (f"{kind} {count}" for kind in kinds for count in (1, 8)):
+            found |= {(section, case, "median"): 0.001, (section, case, "worst"): 0.002}
     return found
 
 
@@ -145,6 +149,14 @@ def test_the_report_names_every_bar_and_every_section() -> None:
     assert all(bar["name"] in text for bar in record["bars"])
     for title in ("Table 3", "Table 4", "Table 5", "Figure 6", "Figure 7", "Figure 8"):
         assert title in text
+
+
+def test_what_was_measured_is_drawn_and_nothing_else(tmp_path: Path) -> None:
+    plot(made_up(), tmp_path / "all")
+    names = {path.name for path in (tmp_path / "all").glob("*.png")}
+    assert names == {f"{n}.png" for n in ("table4", "table5", *(f"fig{n}" for n in range(6, 11)))}
+    plot(with_samples(lambda each: each if each["section"] == "fig7" else None), tmp_path / "one")
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["fig7.png"]
 
 
 def test_the_script_computes_the_same_bars_and_imports_nothing_of_ours(tmp_path: Path) -> None:

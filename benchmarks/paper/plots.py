@@ -152,10 +152,17 @@ def _lines(record: Record, path: Path, section: str, title: str) -> None:
         return
     figure = Figure(figsize=(9, 5), layout="constrained")
     axis = figure.subplots()
+    theirs = published.LAUNCH_MS if section == "fig9" else published.CALL_US
     for kind, points in curves.items():
         axis.plot(*zip(*points, strict=True), marker="o", label=kind)
+        ends = zip((1, 896), theirs[kind], strict=True)
+        shown = [(count, value) for count, value in ends if value is not None]
+        axis.scatter(*zip(*shown, strict=True), marker="x", color=PAPER)
+        axis.annotate(f"paper, {kind}", shown[-1], color=PAPER, ha="right", va="bottom")
+    counts = sorted({count for points in curves.values() for count, _ in points})
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
+    axis.set_xticks(counts, [str(count) for count in counts])
     axis.set_xlabel("at once")
     axis.set_title(title, fontsize=11)
     axis.legend()
