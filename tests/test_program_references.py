@@ -16,6 +16,7 @@ import transformers
 from tokenizers import Tokenizer
 
 from pie_trio.client import open_client
+from pie_trio.testing.raw_client import MANIFEST
 from tests.support.served import serving
 from tests.support.worker_models import default_model
 
@@ -201,3 +202,53 @@ async def test_candidates_are_scored_as_the_reference_scores_them(
     likeliest = max(weights, key=lambda each: weights[each])
     assert max(shares, key=lambda each: shares[each]) == likeliest
     assert sum(shares.values()) == pytest.approx(1)
+
+
+PENALISED = """
+import json
+from inferlet import Context, Sampler, get_model
+
+SAMPLERS = [
+    Sampler(repetition_penalty=1.3, logprobs=2),
+    Sampler(1.3, top_k=50, seed=5, frequency_penalty=0.4, presence_penalty=0.3, logprobs=0),
+    Sampler(0.8, top_p=0.9, seed=6, bias={28: -50.0, 198: 1.5}, repetition_penalty=1.1),
+]
+
+
+async def main(args):
+    context = Context(get_model())
+    context.fill_user(args[0])
+    await context.flush()
+    found = []
+    for sampler in SAMPLERS:
+        for before_step in (None, lambda: None):
+            written = context.fork().generate(24, sampler, before_step=before_step)
+            await written.collect()
+            told = [[each.logprob, *each.likeliest] for each in written.logprobs]
+            found.append([written.tokens, told])
+    return {"found": found}
+"""
+
+
+async def test_streams_and_passes_are_penalised_as_the_reference_penalises(
+    url: str, reference: Reference
+) -> None:
+    prompt = "Name the days of the week, three times."
+    async with open_client(url) as client:
+        await client.install(MANIFEST.format(name="penalised"), PENALISED.encode(), overwrite=True)
+    found = (await run(url, "penalised", prompt))["found"]
+    for streamed, passed in zip(found[::2], found[1::2], strict=True):
+        assert streamed == passed
+    tokens, told = found[0]
+    text = reference.chat(prompt)
+    penalise = transformers.RepetitionPenaltyLogitsProcessor(1.3)
+    for token, (logprob, *likeliest) in zip(tokens, told, strict=True):
+        logits = reference.logits(text, lambda q, k: True)
+        processed = penalise(torch.tensor([text]), logits[None].clone())[0]
+        assert float(processed[token]) == pytest.approx(float(processed.max()), abs=1e-3)
+        expected = logits.log_softmax(-1)
+        assert logprob == pytest.approx(float(expected[token]), abs=1e-3)
+        assert [value for _, value in likeliest] == pytest.approx(
+            expected.topk(2).values.tolist(), abs=1e-3
+        )
+        text.append(token)

@@ -36,14 +36,16 @@ class Request:
     embed_outputs: Sequence[tuple[int, int]]
     seed: int
     prepared: Fragment | None = attrs.field(default=None, eq=False, repr=False)
+    # Never an argument: what is evolved from this request is encoded anew.
+    _made: Fragment | None = attrs.field(default=None, init=False, eq=False, repr=False)
 
     @property
     def fragment(self) -> Fragment:
         """Its columns as bytes, made when they are first asked for. Raises `WireError`."""
-        made = self.prepared
+        made = self.prepared or self._made
         if made is None:
             made = fragment_of(self)
-            object.__setattr__(self, "prepared", made)
+            object.__setattr__(self, "_made", made)
         return made
 
 
