@@ -38,7 +38,7 @@ def request_errors(batch: BatchArrays, facts: Facts) -> dict[int, str]:
     """The first broken rule of each request that breaks one."""
     errors: dict[int, str] = {}
     for text, broken in _broken(batch, facts):
-        for request in np.unique(broken).tolist():
+        for request in broken.tolist():
             errors.setdefault(request, text)
     return errors
 
