@@ -19,8 +19,8 @@ from collections.abc import Callable
 from typing import Final
 
 MODES: Final = ("shuffle", "walk", "pct")  # both sides know these
-# What of ours strikes there, too.
-KINDS: Final = "worker,link,kill,memory,jitter,point,limits"
+# The kinds that both sides have; hoarders and rude guests would be guests more.
+KINDS: Final = "worker,link,kill,jitter,point,limits"
 
 Played = tuple[int, int]  # steps of tasks, passes that reached a worker
 
