@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import attrs
@@ -193,8 +194,15 @@ class ScriptLoader:
 
     scripts: Mapping[str, Script]
     on_call: Callable[[Owner], None]
-    programs: ProgramSource
+    open_programs: Callable[[], ProgramSource]  # when the first one is wanted: most runs want none
     read_fails: Callable[[], bool]
+    _programs: ProgramSource | None = attrs.field(default=None, init=False)
+
+    @property
+    def programs(self) -> ProgramSource:
+        if self._programs is None:
+            self._programs = self.open_programs()
+        return self._programs
 
     async def load(self, record: ProgramRecord) -> ProgramLike:
         if self.read_fails():  # its file is gone; production must put that into words
@@ -222,7 +230,8 @@ def script_loader(
     def make(
         sandbox: Sandbox, home: Home, limits: Limits, say: Callable[[str], None]
     ) -> ScriptLoader:
-        return ScriptLoader(scripts, on_call, components(sandbox, home, limits, say), read_fails)
+        programs = partial(components, sandbox, home, limits, say)
+        return ScriptLoader(scripts, on_call, programs, read_fails)
 
     return make
 

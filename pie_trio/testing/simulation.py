@@ -113,7 +113,7 @@ class Simulation:
         shop = workshop()
         shop.runs += 1
         if shop.runs % GARBAGE_EVERY == 0:
-            gc.collect()
+            gc.collect(1)  # of what came since the last time, and the time before
         with in_control(scheduler):
             try:
                 trio.run(main, clock=virtual_clock(), instruments=[watch])  # type: ignore[arg-type]
