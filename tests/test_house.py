@@ -37,6 +37,7 @@ ROOMS = {
     "pie_trio.cli.sim_inferlet": "sim",
     "pie_trio.cli.sim_mutants": "sim",
     "pie_trio.cli.sim_seeds": "sim",
+    "pie_trio.cli.sim_swarm": "sim",
     "pie_trio.client": "client",
     "pie_trio.children": "engine",
     "pie_trio.fetch_access": "engine",

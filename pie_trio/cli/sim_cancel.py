@@ -19,6 +19,7 @@ from pie_trio.cli.sim_bars import write_with_bars
 from pie_trio.testing.await_coverage import Coverage
 from pie_trio.testing.campaign import REFERENCE, run_everywhere
 from pie_trio.testing.everywhere import replay_cancellation
+from pie_trio.testing.interrupts import noticing_interrupts
 from pie_trio.testing.report import versions
 from pie_trio.testing.scenarios import load_scenario
 
@@ -42,17 +43,21 @@ def cancel_all(scenario: str, options: CancelOptions, json_file: Path | None) ->
         load_scenario(name)  # refuses what is none before anything is begun
     with open_steps(output) as steps:
         steps.say(f"cancelling everybody in {', '.join(names)} everywhere")
-        coverage = run_everywhere(
-            names,
-            seconds=options.seconds,
-            rotation=options.rotation,
-            faults=options.faults,
-            processes=min(options.processes, len(names)),
-        )
+        with noticing_interrupts() as interrupted:
+            coverage = run_everywhere(
+                names,
+                seconds=options.seconds,
+                rotation=options.rotation,
+                faults=options.faults,
+                processes=min(options.processes, len(names)),
+                stop=interrupted,
+            )
     is_whole = scenario == ALL
     for line in (coverage.text() if is_whole else _short_text(coverage)).splitlines():
         output.line(line)
     holds = coverage.holds if is_whole else not coverage.report.failures
+    if interrupted():
+        raise typer.Exit(ExitCode.INTERRUPTED)
     if json_file is not None:
         raw = {
             **coverage.raw(),

@@ -14,6 +14,7 @@ import typer
 from pie_trio.cli.exit_codes import ExitCode, Usage
 from pie_trio.cli.output import Output
 from pie_trio.cli.sim_bars import write_with_bars
+from pie_trio.testing.interrupts import noticing_interrupts
 from pie_trio.testing.mutants import MUTANTS
 from pie_trio.testing.mutants.hunt import Finding, run_mutants
 from pie_trio.testing.report import versions
@@ -35,8 +36,18 @@ def hunt(
     def say(finding: Finding) -> None:
         output.say(f"{finding.name}: {finding.found_by or 'NOT FOUND'} {finding.where}".rstrip())
 
-    report = run_mutants(names, seeds_max=seeds, seconds_each=seconds, processes=processes, say=say)
+    with noticing_interrupts() as interrupted:
+        report = run_mutants(
+            names,
+            seeds_max=seeds,
+            seconds_each=seconds,
+            processes=processes,
+            say=say,
+            stop=interrupted,
+        )
     output.line(report.table())
+    if interrupted():
+        raise typer.Exit(ExitCode.INTERRUPTED)
     holds = report.holds
     if json_file is not None:
         raw = {"command": "sim mutants", "version": versions(), **report.raw()}

@@ -1,4 +1,4 @@
-"""Seeds on the command line: many of them, one again, one made smaller, one drawn.
+"""One seed on the command line: again, made smaller, drawn.
 
 Ends with success only if every rule held, whatever the verb. A run that fails is told with the
 command that repeats it. Nothing here waits but for the runs themselves.
@@ -16,29 +16,21 @@ import typer
 from pie_trio.cli.exit_codes import ExitCode, Usage
 from pie_trio.cli.output import Output
 from pie_trio.cli.progress import open_steps
-from pie_trio.cli.sim_bars import write_with_bars
 from pie_trio.events import Event
 from pie_trio.testing.explain import explanation
 from pie_trio.testing.faults import Faults
-from pie_trio.testing.line_coverage import measure
 from pie_trio.testing.minimise import minimise, rule_name
-from pie_trio.testing.rates import measure_rates
 from pie_trio.testing.report import (
     event_line,
     failure_text,
     instance_names,
     replay_command,
     summary,
-    versions,
 )
 from pie_trio.testing.scenarios import load_scenario
 from pie_trio.testing.scheduler import MODES, Mode
-from pie_trio.testing.selfcheck import HASH_SEEDS, differing, digests_elsewhere
 from pie_trio.testing.simulation import Outcome, Simulation
-from pie_trio.testing.swarm import SwarmReport, SwarmTask, run_seeds, scenario_of
-
-FAILURES_SHOWN = 5
-CHECKED_EVERY = 20  # seeds: one of so many is run again elsewhere
+from pie_trio.testing.swarm import scenario_of
 
 
 @attrs.frozen
@@ -76,69 +68,6 @@ class SeedOptions:
         only = f" --only {self.only}" if self.only is not None else ""
         decisions = "" if self.decisions is None else f" --decisions {self.decisions}"
         return words + only + decisions
-
-
-@attrs.frozen
-class Beside:
-    """What `run_many` measures beside its seeds."""
-
-    lines: bool = False
-    rate_beside: Path | None = None  # a folder with another simulator
-
-
-def run_many(
-    seeds: str,
-    options: SeedOptions,
-    processes: int,
-    seconds: float | None,
-    beside: Beside,
-    json_file: Path | None,
-) -> None:
-    output = Output.of_process()
-    chosen = seeds_of(seeds)
-    with open_steps(output) as steps:
-        report = run_seeds(
-            chosen,
-            scenario=options.scenario,
-            faults=options.kinds,
-            scheduler=options.mode,
-            processes=processes,
-            seconds_max=seconds,
-            on_done=lambda done: steps.count("running seeds", done, len(chosen)),
-        )
-        steps.say("running some of them again in other processes")
-        traces = _again(report, options)
-        lines = rates = None
-        if beside.lines:
-            steps.say("measuring which lines they run")
-            lines = measure(chosen.start, chosen.stop)
-        if beside.rate_beside is not None:
-            steps.say("measuring the rate of the scripted profile")
-            rates = measure_rates(beside.rate_beside)
-    for outcome in report.failures[:FAILURES_SHOWN]:
-        output.line(failure_text(outcome, options.command(outcome)))
-    _say_sums(report, traces, output)
-    if lines is not None:
-        output.line(lines.text())
-    if rates is not None:
-        output.line(rates.text())
-    holds = report.holds and not differing(traces)
-    if json_file is not None:
-        raw = {
-            **raw_of(report, options, traces),
-            "lines": None if lines is None else [attrs.asdict(file) for file in lines.files],
-            "rates": None if rates is None else rates.samples,
-        }
-        holds = write_with_bars(json_file, raw, "sim.py", output) and holds
-    raise typer.Exit(ExitCode.OK if holds else ExitCode.CHECK_FAILED)
-
-
-def _again(report: SwarmReport, options: SeedOptions) -> dict[int, list[int]]:
-    """Every so many-th seed in fresh processes with other hash seeds; all its digests."""
-    seeds = tuple(sorted(report.digests))[::CHECKED_EVERY]
-    task = SwarmTask(seeds, options.scenario, options.kinds, options.mode)
-    traces = digests_elsewhere(task)
-    return {seed: [report.digests[seed], *traces[seed]] for seed in seeds}
 
 
 def show_one(seed: int, options: SeedOptions, until: int | None, *, in_steps: bool) -> None:
@@ -187,68 +116,6 @@ def write_page(path: Path, title: str, outcome: Outcome, command: str) -> None:
         path.write_text(explanation(title, facts, events), "utf-8")
     except OSError as error:
         raise Usage(f"{path} cannot be written: {error}") from error
-
-
-def seeds_of(text: str) -> range:
-    """`0..2000` or `7`."""
-    first, dots, last = text.partition("..")
-    try:
-        begin = int(first)
-        end = int(last) if dots else begin + 1
-    except ValueError:
-        raise Usage(f"--seeds: {text!r} is neither a number nor FROM..TO") from None
-    if not 0 <= begin < end:
-        raise Usage(f"--seeds: {text} names no seed")
-    return range(begin, end)
-
-
-def raw_of(
-    report: SwarmReport,
-    options: SeedOptions,
-    traces: dict[int, list[int]],
-) -> dict[str, object]:
-    """What the bars are computed from."""
-    return {
-        "command": "sim run",
-        "version": versions(),
-        "options": attrs.asdict(options),
-        "seeds": report.seeds,
-        "real_seeds": report.real_seeds,
-        "steps": report.steps,
-        "fired": report.fired,
-        "seconds": report.seconds,
-        "failures": [
-            {
-                "seed": outcome.seed,
-                "scenario": outcome.scenario,
-                "scheduler": outcome.scheduler,
-                "violations": list(outcome.violations),
-                "replay": options.command(outcome),
-            }
-            for outcome in report.failures
-        ],
-        "reached": dict(sorted(report.reached.items())),
-        "never_reached": list(report.missing),
-        "fired_points": dict(sorted(report.fired_points.items())),
-        "selfcheck": traces,
-    }
-
-
-def _say_sums(report: SwarmReport, traces: dict[int, list[int]], output: Output) -> None:
-    rate = report.seeds / report.seconds if report.seconds else 0.0
-    output.line(
-        f"{report.seeds} seeds ({report.real_seeds} with real wasm), {report.steps} steps, "
-        f"{report.fired} faults struck, {report.seconds:.1f} s, {rate:.1f} seeds a second"
-    )
-    output.line(
-        f"{len(traces)} of them again, in {len(HASH_SEEDS)} processes with other hash seeds: "
-        f"{len(differing(traces))} differ"
-    )
-    for seed in differing(traces):
-        output.line(f"not the same run each time: seed {seed}")
-    for state in report.missing:
-        output.line(f"never reached: {state}")
-    output.line(f"{len(report.failures)} seeds failed" if report.failures else "every rule held")
 
 
 def _end(outcome: Outcome, command: str, output: Output) -> None:

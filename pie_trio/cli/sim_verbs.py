@@ -81,7 +81,8 @@ def run(
     Example: pie-trio sim run --inferlet my.py -- --prompt hello
     """
     if inferlet is None:
-        from pie_trio.cli.sim_seeds import Beside, SeedOptions, run_many
+        from pie_trio.cli.sim_seeds import SeedOptions
+        from pie_trio.cli.sim_swarm import Beside, run_many
 
         options = SeedOptions(scenario, faults, scheduler)
         beside = Beside(coverage, rate_beside)

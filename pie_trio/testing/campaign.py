@@ -8,8 +8,10 @@ never forgotten. Processes share nothing; one that dies is raised.
 from __future__ import annotations
 
 import multiprocessing
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Final
 
@@ -20,6 +22,7 @@ from pie_trio.testing.await_sites import Site
 from pie_trio.testing.cancellation import Report
 from pie_trio.testing.cancellation_probe import Cancellation, Run
 from pie_trio.testing.everywhere import BACKGROUND, Everywhere, census_of
+from pie_trio.testing.interrupts import Stop, leave_interrupts_to_the_parent, never
 from pie_trio.testing.scenarios import load_scenario
 from pie_trio.testing.victims import Stand
 
@@ -36,7 +39,10 @@ REFERENCE: Final = (
 TRIES_MAX: Final = 2  # of one way to stand, if nobody is told there, because it is shielded
 HUNT_STRIDE: Final = 5
 HUNT_MAX: Final = 120
+LOOK_SECONDS: Final = 0.1  # so often it is asked whether somebody interrupts
 CLEAN_UP_STEPS_MAX: Final = 4  # of a cancellation that was chosen for its places
+
+Result = tuple[Report, list[str]]  # of one process, and the commands that repeat what failed
 
 
 @attrs.frozen
@@ -48,6 +54,7 @@ class Campaign:
     rotation: int
     faults: bool
     seed: int = 0
+    stop_file: str = ""  # when it is there, nothing more is begun
 
 
 def run_everywhere(
@@ -57,31 +64,51 @@ def run_everywhere(
     rotation: int = 0,
     faults: bool = False,
     processes: int = 1,
+    stop: Stop = never,
 ) -> Coverage:
     """Cancels everybody in the scenarios everywhere, the places not reached yet first.
 
     With `seconds` of real time, what does not fit is left out and counted; `rotation` says where
     the rest of the enumeration begins, so that another run takes another part. `faults`: all of it
-    again beside each single background fault.
+    again beside each single background fault. `stop` ends it where it is, and that is reported.
     """
     total = Coverage(Report("everywhere"), Places.of_package())  # before a source changes
     shares = [tuple(scenarios[part::processes]) for part in range(processes)]
-    campaigns = [Campaign(share, seconds, rotation, faults) for share in shares if share]
-    if len(campaigns) == 1:
-        results = [_run_campaign(campaigns[0])]
-    else:
-        with multiprocessing.get_context("spawn").Pool(len(campaigns)) as pool:
-            results = pool.map(_run_campaign, campaigns)
+    with tempfile.TemporaryDirectory(prefix="pie-campaign-") as folder:
+        file = Path(folder, "stop")
+        campaigns = [
+            Campaign(share, seconds, rotation, faults, stop_file=str(file))
+            for share in shares
+            if share
+        ]
+        if len(campaigns) == 1:
+            results = [_run_campaign(campaigns[0], stop)]
+        else:
+            results = _run_beside(campaigns, file, stop)
     for report, commands in results:
         total.report.merge(report)
         total.commands += commands
     return total
 
 
-def _run_campaign(campaign: Campaign) -> tuple[Report, list[str]]:
-    runner = _Runner(campaign, {place.site for place in Places.of_package().required})
+def _run_beside(campaigns: list[Campaign], file: Path, stop: Stop) -> list[Result]:
+    fresh = multiprocessing.get_context("spawn")
+    with fresh.Pool(len(campaigns), leave_interrupts_to_the_parent) as pool:
+        answer = pool.map_async(_run_campaign, campaigns)
+        while not answer.ready():
+            answer.wait(LOOK_SECONDS)
+            if stop():
+                file.touch()
+        return answer.get()
+
+
+def _run_campaign(campaign: Campaign, stop: Stop = never) -> Result:
+    file = Path(campaign.stop_file)
+    wanted = {place.site for place in Places.of_package().required}
+    runner = _Runner(campaign, wanted, lambda: stop() or file.exists())
     for name in campaign.scenarios:
-        runner.survey(name)
+        if not runner.is_stopped():
+            runner.survey(name)
     runner.cover()
     runner.go_through_the_rest()
     runner.report.seconds = perf_counter() - runner.began
@@ -94,6 +121,7 @@ class _Runner:
 
     campaign: Campaign
     wanted: set[Site]
+    is_stopped: Stop
     report: Report = attrs.field(factory=lambda: Report("everywhere"))
     commands: list[str] = attrs.field(factory=list)
     began: float = attrs.field(factory=perf_counter)
@@ -122,6 +150,8 @@ class _Runner:
         for number, (everywhere, stands) in enumerate(self._surveys):
             kind = everywhere.victims.kind
             for stand in stands:
+                if self.is_stopped():
+                    return
                 if not self._is_fresh(kind, stand.sites):
                     continue
                 self._tries[kind, stand.sites] += 1
@@ -142,7 +172,7 @@ class _Runner:
             for stand in stands[::HUNT_STRIDE]
         ]
         for number, stand in partings[:HUNT_MAX]:
-            if missing <= self.report.once | self.report.twice:
+            if missing <= self.report.once | self.report.twice or self.is_stopped():
                 return
             self._cover(number, Cancellation(stand.step))
 
@@ -210,4 +240,5 @@ class _Runner:
 
     def _is_over(self) -> bool:
         seconds = self.campaign.seconds
-        return seconds is not None and perf_counter() - self.began > seconds
+        too_late = seconds is not None and perf_counter() - self.began > seconds
+        return too_late or self.is_stopped()

@@ -33,13 +33,18 @@ def digests_elsewhere(task: SwarmTask) -> dict[int, list[int]]:
     children = [_start(task, hash_seed) for hash_seed in HASH_SEEDS]
     found: dict[int, list[int]] = {seed: [] for seed in task.seeds}
     broken = []
-    for child in children:
-        out, err = child.communicate()
-        if child.returncode != 0:
-            broken.append(err.decode(errors="replace")[-500:])
-            continue
-        for seed, digest in json.loads(out).items():
-            found[int(seed)].append(digest)
+    try:
+        for child in children:
+            out, err = child.communicate()
+            if child.returncode != 0:
+                broken.append(err.decode(errors="replace")[-500:])
+                continue
+            for seed, digest in json.loads(out).items():
+                found[int(seed)].append(digest)
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
     if broken:
         raise CheckBroken(broken[0])
     return found

@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import attrs
 
 from pie_trio.testing.faults import Faults
+from pie_trio.testing.interrupts import Stop, leave_interrupts_to_the_parent, never
 from pie_trio.testing.scheduler import Mode, garbage_between_runs
 from pie_trio.testing.simulation import Outcome, Simulation
 
 REAL_SHARE = 0.3  # of the seeds of the swarm: real components instead of scripts
 CHUNK_SEEDS = 10
+LOOK_SECONDS = 0.1  # so often it is asked whether it is over
 # States that some seed of many must reach.
 INTERESTING = (
     "kill while a batch is in flight",
@@ -62,6 +64,7 @@ class SwarmReport:
     reached: Counter[str]
     fired_points: Counter[str]
     digests: dict[int, int]
+    profiles: dict[str, tuple[int, float]]  # of each scenario: seeds, and CPU seconds of them
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -89,21 +92,25 @@ def run_seeds(
     processes: int = 2,
     seconds_max: float | None = None,
     on_done: Callable[[int], None] = lambda _seeds: None,
+    stop: Stop = never,
 ) -> SwarmReport:
-    """Runs them all, or as many as `seconds_max` of real time allow."""
+    """Runs them all, or as many as `seconds_max` of real time and `stop` allow."""
     began = time.perf_counter()
+
+    def is_over() -> bool:
+        too_late = seconds_max is not None and time.perf_counter() - began > seconds_max
+        return too_late or stop()
+
     tasks = [
         SwarmTask(chunk, scenario, faults or Faults(), scheduler)
         for chunk in _chunks(tuple(seeds), CHUNK_SEEDS)
     ]
     reports = []
     done = 0
-    for report in _reports(tasks, processes):
+    for report in _reports(tasks, processes, is_over):
         reports.append(report)
         done += report.seeds
         on_done(done)
-        if seconds_max is not None and time.perf_counter() - began > seconds_max:
-            break
     return _joined(reports, time.perf_counter() - began)
 
 
@@ -119,10 +126,14 @@ def _run_chunk(task: SwarmTask) -> SwarmReport:
     reached: Counter[str] = Counter()
     points: Counter[str] = Counter()
     digests: dict[int, int] = {}
+    profiles: dict[str, tuple[int, float]] = {}
     steps = real = 0
     for seed in task.seeds:
         name = task.scenario or scenario_of(seed)
+        cpu = time.process_time()
         outcome = Simulation(seed, task.faults, name, task.scheduler).run()
+        count, seconds = profiles.get(name, (0, 0.0))
+        profiles[name] = (count + 1, seconds + time.process_time() - cpu)
         steps += outcome.steps
         real += name == "real"
         reached.update(outcome.reached.keys())
@@ -140,16 +151,28 @@ def _run_chunk(task: SwarmTask) -> SwarmReport:
         reached=reached,
         fired_points=points,
         digests=digests,
+        profiles=profiles,
     )
 
 
-def _reports(tasks: Sequence[SwarmTask], processes: int) -> Iterator[SwarmReport]:
+def _reports(tasks: Sequence[SwarmTask], processes: int, is_over: Stop) -> Iterator[SwarmReport]:
     if processes <= 1 or len(tasks) <= 1:
-        yield from map(run_chunk, tasks)
+        for task in tasks:
+            if is_over():
+                return
+            yield run_chunk(task)
         return
     # Forked children would share what this process has opened; fresh ones share nothing.
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap_unordered(run_chunk, tasks)
+    fresh = multiprocessing.get_context("spawn")
+    with fresh.Pool(processes, leave_interrupts_to_the_parent) as pool:
+        answers = pool.imap_unordered(run_chunk, tasks)
+        while not is_over():
+            try:
+                yield answers.next(LOOK_SECONDS)
+            except multiprocessing.TimeoutError:
+                continue
+            except StopIteration:
+                return
 
 
 def _chunks(seeds: tuple[int, ...], size: int) -> Iterator[tuple[int, ...]]:
@@ -169,4 +192,17 @@ def _joined(reports: Sequence[SwarmReport], seconds: float) -> SwarmReport:
         reached=sum((report.reached for report in reports), Counter()),
         fired_points=sum((report.fired_points for report in reports), Counter()),
         digests={seed: digest for r in reports for seed, digest in r.digests.items()},
+        profiles=_sums([report.profiles for report in reports]),
     )
+
+
+def _sums(parts: Sequence[dict[str, tuple[int, float]]]) -> dict[str, tuple[int, float]]:
+    names = sorted({name for part in parts for name in part})
+    none = (0, 0.0)
+    return {
+        name: (
+            sum(part.get(name, none)[0] for part in parts),
+            sum(part.get(name, none)[1] for part in parts),
+        )
+        for name in names
+    }

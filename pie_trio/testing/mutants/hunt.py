@@ -19,10 +19,12 @@ from typing import Any, Final
 import attrs
 import trio
 
+from pie_trio.testing.interrupts import Stop, never
 from pie_trio.testing.mutants import MUTANTS, Mutant
 from pie_trio.testing.mutants import child as child_module
 
 SEEDS_MAX: Final = 100
+LOOK_SECONDS: Final = 0.1  # so often it is asked whether somebody interrupts
 SECONDS_EACH: Final = 40.0  # for the seeds and for the cancellations of one mutant, each
 STOOD_STILL: Final = "the process stood still"
 
@@ -64,9 +66,10 @@ class Report:
     @property
     def median_seeds(self) -> float:
         """Who was not found by a seed counts as one more than the most."""
-        return statistics.median(
+        seeds = [
             each.seeds if each.found_by == "seeds" else SEEDS_MAX + 1 for each in self.findings
-        )
+        ]
+        return statistics.median(seeds or [0])
 
     def raw(self) -> dict[str, Any]:
         """What the bars are computed from."""
@@ -118,8 +121,12 @@ async def hunt_all(
     seconds_each: float = SECONDS_EACH,
     processes: int = 2,
     say: Callable[[Finding], None] = lambda _finding: None,
+    stop: Stop = never,
 ) -> Report:
-    """Cancelled: the processes that run are ended, and nothing is reported."""
+    """Cancelled: the processes that run are ended, and nothing is reported.
+
+    `stop` ends them, too, and then those are reported that were through.
+    """
     began = perf_counter()
     findings: dict[str, Finding] = {}
     room = trio.CapacityLimiter(processes)
@@ -129,10 +136,18 @@ async def hunt_all(
             findings[mutant.name] = finding = await hunt(mutant, seeds_max, seconds_each)
         say(finding)
 
-    async with trio.open_nursery() as nursery:
-        for mutant in mutants:
-            nursery.start_soon(hunt_in_turn, mutant)
-    ordered = tuple(findings[mutant.name] for mutant in mutants)
+    async def look() -> None:
+        while not stop():  # noqa: ASYNC110  # a signal sets no event
+            await trio.sleep(LOOK_SECONDS)
+        hunts.cancel_scope.cancel()
+
+    async with trio.open_nursery() as looking:
+        looking.start_soon(look)
+        async with trio.open_nursery() as hunts:
+            for mutant in mutants:
+                hunts.start_soon(hunt_in_turn, mutant)
+        looking.cancel_scope.cancel()
+    ordered = tuple(findings[mutant.name] for mutant in mutants if mutant.name in findings)
     return Report(ordered, perf_counter() - began)
 
 
@@ -143,6 +158,7 @@ def run_mutants(
     seconds_each: float = SECONDS_EACH,
     processes: int = 2,
     say: Callable[[Finding], None] = lambda _finding: None,
+    stop: Stop = never,
 ) -> Report:
     """For callers outside of Trio."""
 
@@ -153,6 +169,7 @@ def run_mutants(
             seconds_each=seconds_each,
             processes=processes,
             say=say,
+            stop=stop,
         )
 
     return trio.run(main)
@@ -200,6 +217,7 @@ async def _run_child(name: str, task: dict[str, Any]) -> tuple[list[dict[str, An
         capture_stdout=True,
         capture_stderr=True,
         check=False,
+        process_group=0,  # Ctrl-C of a terminal is for its parent
     )
     stood_still = done.returncode == -signal.SIGALRM
     if done.returncode != 0 and not stood_still:
