@@ -269,13 +269,13 @@ async def open_engine(
             yield Engine(
                 settings,
                 ports,
-                ProgramStore(home.programs, limits),
+                ProgramStore(home.programs, limits, hit=ports.hit),
                 models,
                 trio.current_time(),
                 loader(shared, home, limits, say),
                 instances,
                 TopicBoard(limits),
-                KeyValueStore(limits),
+                KeyValueStore(limits, ports.hit),
                 fetcher,
             )
             instances.cancel_scope.cancel()

@@ -21,6 +21,10 @@ class BadProgram(PieError):
     """These bytes or this manifest are not a program that we can run."""
 
 
+class NotStored(PieError):
+    """The disk did not take what was to be kept; what was there before is there still."""
+
+
 class BadRequest(PieError):
     """A client's message cannot be served as it stands."""
 

@@ -7,6 +7,8 @@ It must never let one tenant see, count or crowd out the keys of another.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 
 from pie_trio.config import Limits
@@ -29,6 +31,7 @@ class KeyValueStore:
     """Text by key, apart for each tenant."""
 
     _limits: Limits
+    _hit: Callable[[str], None] = lambda _name: None  # fault points: see `ports`
     _namespaces: dict[str, _Namespace] = attrs.field(factory=dict, init=False)
 
     def get(self, tenant: str, key: str) -> str | None:
@@ -42,6 +45,7 @@ class KeyValueStore:
         return sorted(self._of(tenant).values)
 
     def set(self, tenant: str, key: str, value: str) -> None:
+        self._hit("kvs.set")
         namespace = self._of(tenant)
         size = namespace.size - namespace.cost(key) + _bytes_of(key, value)
         if size > self._limits.kvs_bytes_max:

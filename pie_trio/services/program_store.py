@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pie_trio.config import Limits
-from pie_trio.errors import BadProgram
+from pie_trio.errors import BadProgram, NotStored
 from pie_trio.services.manifest import (
     NAME,
     VERSION,
@@ -41,8 +41,16 @@ Stamp = tuple[tuple[int, int, int], ...]  # when and what a file was, so that a 
 class ProgramStore:
     """Programs by `name@version`, or by bare name: then the newest version."""
 
-    def __init__(self, root: Path, limits: Limits, *, shipped: Path | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        limits: Limits,
+        *,
+        shipped: Path | None = None,
+        hit: Callable[[str], None] = lambda _name: None,  # fault points: see `ports`
+    ) -> None:
         self._limits = limits
+        self._hit = hit
         self._artifacts = root / "artifacts"
         self._entries = root / "programs"
         self._shipped = shipped if shipped is not None else _shipped_programs()
@@ -52,7 +60,10 @@ class ProgramStore:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def install(self, manifest: str, artifact: bytes, *, overwrite: bool) -> ProgramRecord:
-        """Raises `BadProgram` and leaves nothing behind. The same bytes again are no fault."""
+        """Raises `BadProgram` or `NotStored` and leaves nothing behind.
+
+        The same bytes again are no fault.
+        """
         parsed = parse_manifest(manifest, self._limits)
         check_artifact(parsed.language, artifact)
         record = self._record(parsed, self._artifacts, hash_bytes(artifact))
@@ -142,12 +153,16 @@ class ProgramStore:
         is_new = not record.artifact.exists()
         entry = {"manifest": record.manifest, "artifact_hash": record.artifact_hash}
         try:
+            self._hit("program_store.artifact")
             if is_new:
                 write_atomically(record.artifact, artifact)
+            self._hit("program_store.entry")
             write_atomically(self._entry_path(record.identity), json.dumps(entry).encode())
-        except BaseException:
+        except BaseException as error:
             if is_new:
                 record.artifact.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise NotStored(f"{record.identity} cannot be stored: {error.strerror}") from error
             raise
 
     def _shipped_program(self, folder: Path) -> ProgramRecord | None:

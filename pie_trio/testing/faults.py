@@ -107,7 +107,11 @@ KNOBS: Mapping[str, tuple[float, ...]] = MappingProxyType(
 )
 KNOBS_AT_ONCE: Final = 5
 # Points in production code that refuse by name when they strike: see `Ports.hit`.
-REFUSABLE: Mapping[str, int] = MappingProxyType({"queue.submit": 60})
+REFUSABLE: Mapping[str, int] = MappingProxyType({"queue.submit": 60, "kvs.set": 8})
+# Those that find the disk full: production has to put that into words.
+WRITES: Mapping[str, int] = MappingProxyType(
+    {"program_store.artifact": 4, "program_store.entry": 4}
+)
 KINDS: Final = tuple(
     dict.fromkeys([*(name.partition(".")[0] for name in POINTS), "point", "limits"])
 )
@@ -165,7 +169,11 @@ class Faults:
 
 def _strikes(kind: str, dice: random.Random) -> list[tuple[str, int]]:
     """Points of one kind, and at which passing each."""
-    points = {**POINTS, **{f"point.{name}": bound for name, bound in REFUSABLE.items()}}
+    points = {
+        **POINTS,
+        **{f"point.{name}": bound for name, bound in REFUSABLE.items()},
+        **{f"disk.{name}": bound for name, bound in WRITES.items()},
+    }
     names = [name for name in points if name.partition(".")[0] == kind]
     found = []
     for _ in range(dice.randint(1, FAULTS_OF_A_KIND)):

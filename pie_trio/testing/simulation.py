@@ -11,7 +11,9 @@ seed gives the same run in every process. Nothing is left of it afterwards but i
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import random
 import uuid
 from collections import Counter
@@ -28,7 +30,7 @@ from pie_trio.messages import Owner
 from pie_trio.ports import Ports, RandomStreams
 from pie_trio.services.gateway import serve_gateway
 from pie_trio.testing.disturbances import open_disturbances
-from pie_trio.testing.faults import REFUSABLE, Fault, FaultPlan, Faults, only
+from pie_trio.testing.faults import REFUSABLE, WRITES, Fault, FaultPlan, Faults, only
 from pie_trio.testing.guests import script_loader
 from pie_trio.testing.inside import InsideWorld
 from pie_trio.testing.invariants import Watch
@@ -187,7 +189,7 @@ class Simulation:
             wall=trio.current_time,
             uuid=lambda: str(uuid.UUID(int=identities.getrandbits(128))),
             emit=emit,
-            hit=_refusing(plan) if any(f.kind == "point" for f in plan.faults) else _nothing,
+            hit=_refusing(plan) if _has_points(plan) else _nothing,
         )
 
     async def _live(
@@ -256,8 +258,14 @@ def _refusing(plan: FaultPlan) -> Callable[[str], None]:
     def hit(name: str) -> None:
         if name in REFUSABLE and plan.strikes(f"point.{name}"):
             raise TooMany(f"the fault plan refuses at {name}")
+        if name in WRITES and plan.strikes(f"disk.{name}"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     return hit
+
+
+def _has_points(plan: FaultPlan) -> bool:
+    return any(fault.kind in ("point", "disk") for fault in plan.faults)
 
 
 def _gave_up(workers: SimWorkers, facts: WorldSettings) -> bool:

@@ -54,6 +54,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             Scenario("sharing", basic.sharing),
             Scenario("talking", basic.talking),
             Scenario("keys", basic.keys),
+            Scenario("storing", basic.storing),
             Scenario("attach", basic.attach_and_detach),
             Scenario("terminate", basic.terminate),
             Scenario("pressure", basic.pressure),

@@ -8,6 +8,7 @@ from functools import partial
 import trio
 
 from pie_trio.client.errors import RequestRefused, ServerGone
+from pie_trio.testing.raw_client import MANIFEST
 from pie_trio.testing.world import World
 
 PATIENCE_SECONDS = 20.0  # of a user who waits for what others may never do
@@ -76,6 +77,29 @@ async def converse(world: World, count: int) -> None:
 async def keys(world: World) -> None:
     """Writers to one store."""
     await at_once(*(partial(world.run, "sim-keys", 2 + n) for n in range(3)))
+
+
+async def storing(world: World) -> None:
+    """Programs are installed and keys are kept, by several at once."""
+    await at_once(
+        partial(_install, world, "stored-a"),
+        partial(_install, world, "stored-b"),
+        partial(world.run, "sim-keys", 3),
+        partial(world.run, "sim-decode", 1, 4, 3),
+    )
+
+
+async def _install(world: World, name: str) -> None:
+    """What could not be stored is not there, not even in part."""
+    try:
+        async with world.connect() as client:
+            await client.install(MANIFEST.format(name=name), f"# {name}".encode())
+    except RequestRefused as refusal:
+        if "cannot be stored" in str(refusal):
+            world.reached["a program could not be stored"] += 1
+            assert world.engine.programs.find(name) is None, f"a part of {name} is stored"
+    except ServerGone:
+        world.reached["a client lost its connection"] += 1
 
 
 async def attach_and_detach(world: World) -> None:
