@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pie_trio.config import Limits
-from pie_trio.errors import BadProgram
+from pie_trio.errors import BadProgram, NotStored
 from pie_trio.services.manifest import parse_manifest
 from pie_trio.services.program_store import ProgramStore, hash_bytes
 from tests.support.programs import component, manifest
@@ -110,7 +110,7 @@ def test_an_install_that_fails_at_its_last_step_leaves_nothing_behind(
     store: ProgramStore, tmp_path: Path
 ) -> None:
     (tmp_path / "programs" / "programs").rmdir()  # so that the entry cannot be written
-    with pytest.raises(OSError):
+    with pytest.raises(NotStored, match="cannot be stored"):
         store.install(manifest("echo"), component(), overwrite=True)
     assert _files(tmp_path) == []
 
