@@ -10,6 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import Final, Protocol
 
 import attrs
@@ -38,7 +39,11 @@ class Web(Protocol):
 class OpenWeb:
     """Implements `Web` by the network of this machine."""
 
-    context: ssl.SSLContext = attrs.field(factory=ssl.create_default_context)
+    context: ssl.SSLContext | None = None  # none: this machine's, read when it is first needed
+
+    @cached_property
+    def _trusted(self) -> ssl.SSLContext:
+        return self.context or ssl.create_default_context()
 
     async def resolve(self, host: str, port: int) -> list[str]:
         found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
@@ -49,7 +54,7 @@ class OpenWeb:
         if server_name is None:
             return stream
         secure = trio.SSLStream(
-            stream, self.context, server_hostname=server_name, https_compatible=True
+            stream, self._trusted, server_hostname=server_name, https_compatible=True
         )
         try:
             await secure.do_handshake()
