@@ -76,24 +76,22 @@ def bounds(values: Sequence[float]) -> tuple[float, float]:
     return drawn[int(0.025 * RESAMPLES)], drawn[int(0.975 * RESAMPLES) - 1]
 
 
-def bare_seconds(record: Record, count: int) -> Rounds:
-    """The executor's seconds a step with nobody around it, before and after the guests."""
-    before = by_round(record, "table4", f"bare {count}", "inside")
-    after = by_round(record, "table4", f"bare again {count}", "inside")
+def bare_seconds(record: Record, case: str) -> Rounds:
+    """The executor's seconds a step with nobody around it, right before and after the guests."""
+    before, after = (by_round(record, "table4", case, when) for when in ("before", "after"))
     return {turn: (before[turn] + after[turn]) / 2 for turn in before if turn in after}
 
 
-def noise(record: Record, count: int) -> list[float]:
-    """How far the same bare batches are apart within a round."""
-    before = by_round(record, "table4", f"bare {count}", "inside")
-    after = by_round(record, "table4", f"bare again {count}", "inside")
+def noise(record: Record, case: str) -> list[float]:
+    """How far the same bare batches are apart, before and after."""
+    before, after = (by_round(record, "table4", case, when) for when in ("before", "after"))
     return joined(lambda a, b: abs(b / a - 1), before, after)
 
 
 def _tax(record: Record) -> list[Record]:
     found = []
     for kind, count, goal in TAX_GOALS:
-        bare = bare_seconds(record, count)
+        bare = bare_seconds(record, f"{kind} {count}")
         period = by_round(record, "table4", f"{kind} {count}", "period")
         wall = joined(lambda mine, theirs: mine / theirs - 1, period, bare)
         found.append(_bar(f"{kind}, {count}: wall tax", wall, goal, at_most=True))

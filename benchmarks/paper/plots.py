@@ -100,7 +100,7 @@ def _techniques(record: Record) -> Bars:
 def _taxes(record: Record) -> Bars:
     rows: Bars = []
     for case in cases_of(record, "table4", "period"):
-        bare = bare_seconds(record, int(case.split()[-1]))
+        bare = bare_seconds(record, case)
         period = by_round(record, "table4", case, "period")
         rows.append((case, joined(lambda a, b: 100 * (a / b - 1), period, bare), OURS))
     paper = [(f"paper, {size}", [100 * share], PAPER) for size, share in published.TAX.items()]
