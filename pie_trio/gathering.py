@@ -28,7 +28,6 @@ class _Member:
 
     answers: int  # passes of it that the last batch answered
     submitted: int = 0
-    arrived: int = 0  # of those, in the model's inbox
     slices: int = 0  # CPU slices since it was woken or submitted
     runs_since: float | None = None  # it has submitted, stands back no more, and has yet to wait
 
@@ -85,12 +84,6 @@ class Gathering:
         if member.submitted > member.answers:
             self._surprising.add(number)
 
-    def arrived(self, number: int) -> None:
-        """A pass of it is in the inbox."""
-        member = self._cohort.get(number)
-        if member is not None:
-            member.arrived += 1
-
     async def stand_back(self, number: int) -> None:
         """After a pass. Cancelled: the pass is on its way all the same."""
         member = self._cohort.get(number)
@@ -130,8 +123,6 @@ class Gathering:
             while self._awake:
                 self._nobody_awake = trio.Event()
                 await self._nobody_awake.wait()
-                if all(member.arrived >= member.answers for member in self._cohort.values()):
-                    return  # all is there that anybody would wait for
                 for _ in range(HOPS):
                     await trio.lowlevel.checkpoint()
 

@@ -63,32 +63,6 @@ async def _stood_back(gathering: Gathering, busy_seconds: float) -> bool:
     return stood_back
 
 
-async def test_the_batch_waits_no_longer_when_all_that_it_waits_for_is_in_the_inbox() -> None:
-    assert await _steps_until_gathered(arrives=True) < await _steps_until_gathered(arrives=False)
-
-
-async def _steps_until_gathered(arrives: bool) -> int:
-    """Of the scheduler, once the last guest has parked."""
-    gathering, is_gathered, steps = Gathering(PATIENT), trio.Event(), 0
-
-    async def gather() -> None:
-        await gathering.wait(0.0)
-        is_gathered.set()
-
-    gathering.begin({7: 1})
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(gather)
-        await wait_all_tasks_blocked()
-        gathering.submitted(7)
-        if arrives:
-            gathering.arrived(7)
-        gathering.parked(7)
-        while not is_gathered.is_set():
-            await trio.lowlevel.checkpoint()
-            steps += 1
-    return steps
-
-
 async def test_whoever_got_more_answers_than_it_submitted_is_waited_for(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -97,11 +97,9 @@ class ModelLoop:
     def submit_nowait(self, forward: ForwardPass) -> None:
         """Raises `trio.WouldBlock` when the inbox is full."""
         self._send.send_nowait(forward)
-        self.gathering.arrived(forward.owner.number)
 
     async def submit(self, forward: ForwardPass) -> None:
         await self._send.send(forward)
-        self.gathering.arrived(forward.owner.number)
 
     def ping(self, reply: Reply[str]) -> None:
         """An empty batch through the worker and back."""
@@ -188,7 +186,8 @@ class ModelLoop:
                 self._waiting.append(waiting)
 
     def _next_plan(self) -> Plan:
-        budget, now = self.counts.budget(self._budget, self._limits), trio.current_time()
+        now = trio.current_time()
+        budget = self.counts.budget(self._budget, self._limits)
         return next_batch(self._waiting, self._batching, self._limits, budget, now)
 
     async def _execute(self, link: WorkerLink, plan: Plan) -> None:
