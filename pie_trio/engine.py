@@ -134,7 +134,7 @@ class Engine:
             self._check_room()
         loaded = family.program if record is None else await self._load(record)
         limit = self.settings.limits.children_max
-        if sum(instance.depth > 0 for instance in self._running.values()) >= limit:
+        if sum(instance.parent is not None for instance in self._running.values()) >= limit:
             raise TooMany(f"children_max: {limit} children are running; try again later")
         return self._start(child_launch(loaded, record, family, request), family.nursery)
 

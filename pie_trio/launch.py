@@ -50,7 +50,7 @@ class Launch:
             attrs.evolve(limits, outbox_bytes=size, signals_bytes=size),
             ports,
             self.capture,
-            depth=self.family.parent.depth + 1,
+            parent=self.family.parent,
             deadline=trio.current_time() + self.deadline_seconds,
             surroundings=SURROUNDINGS,
         )

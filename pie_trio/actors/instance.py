@@ -34,14 +34,14 @@ class Instance:
         ports: Ports,
         capture: bool,
         *,
-        depth: int = 0,
+        parent: Instance | None = None,
         deadline: float = math.inf,
         surroundings: str = "the engine is stopping",
     ) -> None:
         """`surroundings`: what it tells when whatever it lives in ends before it does."""
         self.owner = owner
         self.user = user
-        self.depth = depth  # 0: launched by a client; more: by an instance, that many above it
+        self.parent = parent  # none: a client has launched it
         self.input_text = input_text
         self.started_at = trio.current_time()
         self.ended_at: float | None = None
@@ -57,6 +57,11 @@ class Instance:
     @property
     def id(self) -> InstanceId:
         return self.owner.instance
+
+    @property
+    def depth(self) -> int:
+        """How many generations are above it."""
+        return 0 if self.parent is None else self.parent.depth + 1
 
     @property
     def program(self) -> str:

@@ -27,6 +27,7 @@ EXCLUDED: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
         ("program_loader.py:ProgramLoader._load_python", "ensure_interpreter"): PROCESS,
         ("wasm/compile.py:Compiler._run_child", ""): PROCESS,
         ("wasm/compile.py:Compiler.compile", "_run_child"): PROCESS,
+        ("services/fetching.py:OpenWeb.", ""): "the real network; tests/test_fetching.py",
         ("services/worker_process.py:", ""): "the real worker; tests/test_worker_process.py",
         ("services/zmq_socket.py:TrioSocket._retry", "cancel_shielded"): "shielded: it was sent",
         ("services/zmq_socket.py:TrioSocket._retry", "checkpoint_if"): "it ends whom it stops",

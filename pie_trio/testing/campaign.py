@@ -35,6 +35,7 @@ REFERENCE: Final = (
     "python",
     "branches",
     "pressure",
+    "families",
 )
 TRIES_MAX: Final = 2  # of one way to stand, if nobody is told there, because it is shielded
 HUNT_STRIDE: Final = 5

@@ -62,6 +62,7 @@ OWN_FAULTS: Final[Mapping[str, tuple[tuple[str, int, float], ...]]] = MappingPro
             ("limits.passes_waiting_max", 0, 1.0),
             ("limits.pass_values_waiting", 0, 1500.0),
         ),
+        "families": (("limits.child_mailbox_bytes", 0, 100.0),),
         "host-calls": (
             ("limits.tokenize_inline_bytes", 0, 16.0),
             ("limits.pages", 0, 120.0),

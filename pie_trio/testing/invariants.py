@@ -256,6 +256,9 @@ class Watch(trio.abc.Instrument):
         number = next(
             (i.owner.number for i in engine._running.values() if i.id == event.instance), None
         )
+        parents = {i.parent.owner.number for i in engine._running.values() if i.parent is not None}
+        if number in parents:
+            self.break_rule("a child outlives its parent")
         if event.outcome != "return":
             self.reached[f"an instance ends with {event.outcome}"] += 1
         for generation in self._generations():

@@ -15,6 +15,7 @@ from pie_trio.config import Batching, BatchTrigger, Limits, ModelSettings, Setti
 from pie_trio.testing.faults import Fault
 from pie_trio.testing.sim_net import BUFFER_BYTES
 from pie_trio.testing.sim_process import WorkerPace
+from pie_trio.testing.sim_web import ALLOWED
 
 MODEL = "pretend"
 OTHER_MODEL = "other"
@@ -43,7 +44,9 @@ def world_settings(faults: Iterable[Fault], seed: int, *, two_models: bool) -> W
     models = [ModelSettings(MODEL, pretend=True, pages_max=pages)]
     if two_models:
         models.append(ModelSettings(OTHER_MODEL, pretend=True, pages_max=PAGES))
-    settings = Settings(models=tuple(models), limits=limits, batching=batching, seed=seed)
+    settings = Settings(
+        models=tuple(models), limits=limits, batching=batching, seed=seed, fetch_allow=ALLOWED
+    )
     return WorldSettings(settings, pace, stream_bytes, drawn)
 
 

@@ -12,6 +12,7 @@ from pie_trio.engine import Engine
 from pie_trio.messages import ResourceKind
 from pie_trio.testing.scripts import STEADY
 from pie_trio.testing.sim_net import SimListener
+from pie_trio.testing.sim_web import SimWeb
 from pie_trio.testing.sim_worker import SimWorkers
 from pie_trio.testing.world import TERMINALS, Launch
 from pie_trio.wasm.guest import Sandbox
@@ -66,7 +67,9 @@ def engine_rules(engine: Engine) -> Iterator[str]:
         yield "the subscription of a dead instance is left"
 
 
-def outside_rules(workers: SimWorkers, listener: SimListener, sandbox: Sandbox) -> Iterator[str]:
+def outside_rules(
+    workers: SimWorkers, listener: SimListener, web: SimWeb, sandbox: Sandbox
+) -> Iterator[str]:
     """After the engine has been left."""
     for worker in workers.started:
         if not worker.process.how:
@@ -77,8 +80,13 @@ def outside_rules(workers: SimWorkers, listener: SimListener, sandbox: Sandbox) 
             yield "a worker's socket was not closed"
     if sandbox.borders:
         yield "a guest outlives its engine"
-    if any(not s.into.is_ended and not s.into.is_broken for s in listener.streams):
+    streams = (*listener.streams, *web.streams)
+    if any(not stream.into.is_ended and not stream.into.is_broken for stream in streams):
         yield "a connection was not closed"
+    if any(not stream._is_closed for stream in web.streams):
+        yield "a connection to another host is left"
+    if web.trespasses:
+        yield f"a program reached {web.trespasses[0]}, which is not allowed"
 
 
 def client_rules(launches: list[Launch], reference: Reference) -> Iterator[str]:

@@ -20,6 +20,7 @@ from pie_trio.testing.contracts import CONTRACTS
 from pie_trio.testing.fused_guests import FUSED
 from pie_trio.testing.guests import KV, Script, ScriptHost, refuse
 from pie_trio.testing.profile_guests import PROFILE
+from pie_trio.testing.relatives import RELATIVES
 from pie_trio.testing.waits import WAITS
 from pie_trio.wasm.host.kvs import KVS
 from pie_trio.wasm.host.message import MESSAGE
@@ -264,6 +265,7 @@ SCRIPTS: Mapping[str, Script] = MappingProxyType(
         **FUSED,
         **PROFILE,
         **CONSTRAINED,
+        **RELATIVES,
     }
 )
 STEADY = frozenset(

@@ -42,6 +42,7 @@ from pie_trio.testing.scenarios import Scenario, load_scenario
 from pie_trio.testing.scheduler import MODES, Mode, Scheduler, in_control, virtual_clock
 from pie_trio.testing.scripts import SCRIPTS
 from pie_trio.testing.sim_net import SimListener
+from pie_trio.testing.sim_web import SimWeb
 from pie_trio.testing.sim_worker import SimWorkers
 from pie_trio.testing.timeline import FaultStruck, ScenarioEnded
 from pie_trio.testing.workshop import Workshop, workshop
@@ -143,6 +144,7 @@ class Simulation:
         listener = SimListener(plan, facts.stream_bytes)
         async with trio.open_nursery() as outside:
             workers = SimWorkers(plan, facts.pace, outside, watch.note_batch)
+            web = SimWeb(plan, outside)
             watch.promises = Promises(workers, watch.break_rule)
 
             def on_call(owner: Owner) -> None:
@@ -156,6 +158,7 @@ class Simulation:
                     launcher=workers.launch,
                     slicing=shop.slicing,
                     sandbox=sandbox,
+                    web=web,
                     loader=script_loader(
                         SCRIPTS,
                         on_call,
@@ -172,7 +175,7 @@ class Simulation:
             watch.engine = None
             self._seconds = trio.current_time()
             await trio.sleep(facts.pace.death_seconds * 2)
-            for rule in outside_rules(workers, listener, sandbox):
+            for rule in outside_rules(workers, listener, web, sandbox):
                 watch.break_rule(rule)
             outside.cancel_scope.cancel()
 

@@ -12,6 +12,7 @@ from typing import Final
 import attrs
 
 from pie_trio.testing.mutants.clients import CLIENTS
+from pie_trio.testing.mutants.families import FAMILIES
 from pie_trio.testing.mutants.grammars import GRAMMARS
 from pie_trio.testing.mutants.guests import GUESTS
 from pie_trio.testing.mutants.lives import LIVES
@@ -38,4 +39,5 @@ MUTANTS: Final = (
     *_on("constraints", GRAMMARS),
     *_on("airlock", GUESTS),
     *_on("front-door", CLIENTS),
+    *_on("families", FAMILIES),
 )

@@ -43,6 +43,7 @@ KINDS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "links": ("link", "worker", "jitter"),
         "airlock": ("kill", "limits", "worker", "net", "jitter"),
         "front-door": ("net", "limits", "kill", "jitter"),
+        "families": ("kill", "worker", "net", "stop", "jitter"),
     }
 )
 # What is drawn beside that, each for some of the seeds: where the area is weakest.
@@ -62,6 +63,7 @@ FOCUS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("worker.crash-after", "worker.slow"),
         ),
         "airlock": ("kill.step", "kill.call", "kill.call", "limits.topic_messages"),
+        "families": ("kill.step", "kill.call", "kill.call", "net.delay", "net.disconnect"),
         "front-door": (
             *("net.disconnect", "limits.outbox_bytes", "limits.stream_bytes"),
             "limits.requests_per_client",

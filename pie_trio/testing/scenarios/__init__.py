@@ -19,6 +19,7 @@ from pie_trio.errors import BadConfig
 from pie_trio.testing.scenarios import (
     basic,
     constraints,
+    families,
     fused,
     grounds,
     mixed,
@@ -75,6 +76,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             Scenario("outputs", waits.outputs),
             Scenario("requests", waits.requests),
             Scenario("python", waits.python_programs, waits.PYTHON_PROGRAMS),
+            Scenario("families", families.families),
         )
     }
 )
