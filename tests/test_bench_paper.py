@@ -20,9 +20,11 @@ from benchmarks.paper.listener import UPGRADE, frame, messages
 from benchmarks.paper.policies import line_through
 from benchmarks.paper.proxy import open_proxy
 from benchmarks.paper.published import AGENT_LATENCY, TECHNIQUE_LATENCY
+from benchmarks.paper.served import GUESTS
 from benchmarks.paper.tax import period_of, whole_steps
 from benchmarks.paper.techniques import TECHNIQUES
 from pie_trio.cli.exit_codes import ExitCode
+from pie_trio.services.guest_build.c_component import build_c
 from tests.support.command import pie
 
 ROUND_TRIP = 0.05
@@ -133,6 +135,11 @@ def test_a_custom_section_makes_another_component_of_the_same_code() -> None:
     marked = component + custom_section("cold-1")
     assert marked.startswith(component)
     assert custom_section("cold-1") == b"\0\x07\x06cold-1"
+
+
+def test_the_guest_in_c_is_in_step_with_its_headers(tmp_path: Path) -> None:
+    build_c(GUESTS, "fused.c", tmp_path / "fused.wasm")
+    assert (tmp_path / "fused.wasm").stat().st_size > 1000
 
 
 def test_both_sides_read_the_same_texts() -> None:
