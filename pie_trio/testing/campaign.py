@@ -36,6 +36,8 @@ REFERENCE: Final = (
     "branches",
     "pressure",
     "families",
+    "constraints",
+    "rewrites",
 )
 TRIES_MAX: Final = 2  # of one way to stand, if nobody is told there, because it is shielded
 HUNT_STRIDE: Final = 5

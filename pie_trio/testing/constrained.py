@@ -20,11 +20,16 @@ from pie_trio.wasm.host.forward import FORWARD
 from pie_trio.wasm.host.generate import GENERATE
 from pie_trio.wasm.host.resources import Model, Queue
 
-# What a text is, and what every beginning of one is.
+# How a grammar is written, and as expressions what a text is and what every beginning of one is.
 GRAMMARS: Final = (
-    ("(ab|cd){2,9}e", "(ab|cd)*[ace]?"),
-    ("[f-h]{4}(-[f-h]{4}){0,3}!", "[f-h-]*!?"),
-    ("x+y", "x*y?"),
+    ("regex", "(ab|cd){2,9}e", "(ab|cd){2,9}e", "(ab|cd)*[ace]?"),
+    (
+        "lark",
+        'start: /[f-h]{4}/ ("-" /[f-h]{4}/)~0..3 "!"',
+        "[f-h]{4}(-[f-h]{4}){0,3}!",
+        "[f-h-]*!?",
+    ),
+    ("json-schema", '{"type": "string", "pattern": "^x+y$"}', '"x+y"', '("x*y?)?"?'),
 )
 TOKENS_MAX: Final = 24
 BYTES: Final = 256  # tokens of the pretend model that are text
@@ -39,11 +44,11 @@ SAMPLER: Final[Mapping[str, Any]] = {
 
 async def constrained(guest: ScriptHost) -> str:
     """Which grammar; whether it drops a stream half way before it begins again."""
-    whole, beginning = GRAMMARS[guest.number(0, 0)]
+    kind, source, whole, beginning = GRAMMARS[guest.number(0, 0)]
     handle = next(iter(guest.host.models.values()))
     queue = await guest.call(COMMON["[method]model.create-queue"], Model(handle))
     constraint = good(
-        await guest.call(CONSTRAINTS["[static]constraint.regex"], Model(handle), whole)
+        await guest.call(CONSTRAINTS[f"[static]constraint.{kind}"], Model(handle), source)
     )
     if guest.text(1, "") == "drop":
         await stream(guest, queue, constraint, beginning, read_max=2)

@@ -8,6 +8,8 @@ plan that is disarmed lets every later passing by, which is how liveness is test
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -16,7 +18,7 @@ from typing import Final
 
 import attrs
 
-from pie_trio.errors import BadConfig
+from pie_trio.errors import BadConfig, TooMany
 
 KINDS_AT_ONCE: Final = 4
 FAULTS_OF_A_KIND: Final = 4
@@ -221,6 +223,17 @@ class FaultPlan:
         """Whether anything is planned there at all."""
         return self.is_armed and point in self._due
 
+    def fault_points(self) -> Callable[[str], None]:
+        """What production calls at its fault points."""
+        is_asked = any(fault.kind in ("point", "disk") for fault in self.faults)
+        return self._hit if is_asked else _nothing
+
+    def _hit(self, name: str) -> None:
+        if name in REFUSABLE and self.strikes(f"point.{name}"):
+            raise TooMany(f"the fault plan refuses at {name}")
+        if name in WRITES and self.strikes(f"disk.{name}"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     def disarm(self) -> None:
         self.is_armed = False
 
@@ -228,3 +241,7 @@ class FaultPlan:
 def only(faults: tuple[Fault, ...], numbers: Collection[int] | None) -> tuple[Fault, ...]:
     """Those with these numbers; all of them for None."""
     return tuple(fault for fault in faults if numbers is None or fault.number in numbers)
+
+
+def _nothing(_name: str) -> None:
+    """No fault point strikes in this run."""

@@ -11,26 +11,24 @@ seed gives the same run in every process. Nothing is left of it afterwards but i
 
 from __future__ import annotations
 
-import errno
 import gc
-import os
 import random
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 import attrs
 import trio
 
 from pie_trio.engine import Engine, open_engine
-from pie_trio.errors import TooMany, WorkerLost
+from pie_trio.errors import WorkerLost
 from pie_trio.events import Event
 from pie_trio.messages import Owner
 from pie_trio.ports import Ports, RandomStreams
 from pie_trio.services.gateway import serve_gateway
 from pie_trio.testing.disturbances import open_disturbances
-from pie_trio.testing.faults import REFUSABLE, WRITES, Fault, FaultPlan, Faults, only
+from pie_trio.testing.faults import Fault, FaultPlan, Faults, only
 from pie_trio.testing.guests import script_loader
 from pie_trio.testing.inside import InsideWorld
 from pie_trio.testing.invariants import Watch
@@ -192,7 +190,7 @@ class Simulation:
             wall=trio.current_time,
             uuid=lambda: str(uuid.UUID(int=identities.getrandbits(128))),
             emit=emit,
-            hit=_refusing(plan) if _has_points(plan) else _nothing,
+            hit=plan.fault_points(),
         )
 
     async def _live(
@@ -249,26 +247,6 @@ class Simulation:
             await trio.sleep(1.0)
         if patience.cancelled_caught:
             watch.break_rule("liveness: no rest after the last fault")
-
-
-def _nothing(_name: str) -> None:
-    """No fault point strikes in this run."""
-
-
-def _refusing(plan: FaultPlan) -> Callable[[str], None]:
-    """Fault points of production that may refuse by name."""
-
-    def hit(name: str) -> None:
-        if name in REFUSABLE and plan.strikes(f"point.{name}"):
-            raise TooMany(f"the fault plan refuses at {name}")
-        if name in WRITES and plan.strikes(f"disk.{name}"):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    return hit
-
-
-def _has_points(plan: FaultPlan) -> bool:
-    return any(fault.kind in ("point", "disk") for fault in plan.faults)
 
 
 def _gave_up(workers: SimWorkers, facts: WorldSettings) -> bool:

@@ -29,6 +29,7 @@ from pie_trio.wasm.wasi.poll import POLL, Deadline, EventPollable
 from pie_trio.wasm.wasi.streams import STREAMS
 
 DAWDLING_TURNS = 30
+GRASP_SECONDS = 0.05  # of waiting for a page: then it has all that nobody else holds
 LONG_TEXT = 1100  # tokens of a text that the host looks at in more than one go
 
 
@@ -201,6 +202,23 @@ async def begin_late(guest: ScriptHost) -> str:
     return "done"
 
 
+async def grasp(guest: ScriptHost) -> str:
+    """Writes to a page that it holds twice, while it holds all the others."""
+    [page] = await guest.allocate(1)
+    await guest.token([page], [50], 1)
+    name = f"page of {guest.host.owner.number}"
+    await guest.queue.export(KV, [page], name)
+    await guest.queue.import_exported(KV, name)
+    try:
+        with trio.move_on_after(GRASP_SECONDS):
+            while True:
+                await guest.queue.allocate(KV, 1)
+        await guest.token([page], [51], 2)
+    except PieError:
+        return "refused"
+    return "rewritten"
+
+
 WAITS: Mapping[str, Script] = MappingProxyType(
     {
         "first": first,
@@ -213,5 +231,6 @@ WAITS: Mapping[str, Script] = MappingProxyType(
         "shout": shout,
         "late": begin_late,
         "dawdle": dawdle,
+        "grasp": grasp,
     }
 )

@@ -74,6 +74,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             Scenario("crowds", waits.crowds),
             Scenario("host-calls", waits.host_calls, waits.CALLING_PROGRAMS),
             Scenario("outputs", waits.outputs),
+            Scenario("rewrites", waits.rewrites),
             Scenario("requests", waits.requests),
             Scenario("python", waits.python_programs, waits.PYTHON_PROGRAMS),
             Scenario("families", families.families),

@@ -67,6 +67,15 @@ async def host_calls(world: World) -> None:
     )
 
 
+async def rewrites(world: World) -> None:
+    """A page that others may read is written to when there is none for its copy."""
+    await at_once(
+        *(partial(world.run, "sim-hog", 1, moment) for moment in (300, 600)),
+        partial(world.run, "sim-grasp"),
+        partial(world.run, "sim-decode", 1, 2, 2),
+    )
+
+
 async def outputs(world: World) -> None:
     """Readers that are slow, gone, or get a file."""
     await at_once(
