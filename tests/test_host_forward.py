@@ -137,9 +137,8 @@ async def test_an_executed_pass_is_empty_again_and_can_be_described_anew() -> No
     await guest.execute()
     guest.set("kv-cache", guest.pages[:1], 1)
     guest.set("input-tokens", [42], [7])
-    draft = await guest.draft()
-    described = attrs.astuple(draft, recurse=False)
-    assert described == ((42,), (7,), (guest.pages[0],), 1, None, (), (), None)
+    described = attrs.astuple(await guest.draft(), recurse=False)
+    assert described == ((42,), (7,), (guest.pages[0],), 1, None, (), (), None, None)
 
 
 async def test_what_a_pass_holds_is_given_back_when_it_is_executed_or_dropped() -> None:

@@ -21,17 +21,18 @@ WIT = Path(pie_trio.wasm.__path__[0]) / "wit" / "deps"
 OF_THE_GUEST = "run"  # the only interface that a guest exports
 INTERFACE = re.compile(r"^interface ([a-z-]+) \{(.*?)^\}", re.DOTALL | re.MULTILINE)
 RESOURCE = re.compile(r"resource ([a-z-]+) \{(.*?)^    \}", re.DOTALL | re.MULTILINE)
-FUNCTION = re.compile(r"([a-z-]+): func\(")
+FUNCTION = re.compile(r"([a-z-]+): (static )?func\(")
 
 
 def _functions_of(body: str) -> set[str]:
     """The names by which a component imports what an interface declares."""
     names = set()
     for resource, inside in RESOURCE.findall(body):
-        names |= {f"[method]{resource}.{method}" for method in FUNCTION.findall(inside)}
+        for name, static in FUNCTION.findall(inside):
+            names.add(f"[{'static' if static else 'method'}]{resource}.{name}")
         if "constructor(" in inside:
             names.add(f"[constructor]{resource}")
-    return names | set(FUNCTION.findall(RESOURCE.sub("", body)))
+    return names | {name for name, _static in FUNCTION.findall(RESOURCE.sub("", body))}
 
 
 def _declared() -> dict[str, set[str]]:

@@ -57,6 +57,24 @@ return [await steps(trunk, 4), await steps(branch, 4), await steps(filled(range(
     assert trunk != alone
 
 
+async def test_contexts_that_refer_to_themselves_are_collected_with_their_pages(
+    tmp_path: Path,
+) -> None:
+    """The collector closes a queue and its pages in an order that nobody knows."""
+    body = f"""{FILLED}
+import gc
+for number in range(20):
+    context = filled(range(60, 110))
+    await context.flush()
+    context.myself = [context, context.fork()]
+    del context
+    gc.collect()
+pages = get_model().create_queue().allocate_pages(510)  # of 512
+return len(pages)
+"""
+    assert await value_of(tmp_path, body) == 510
+
+
 @pytest.mark.parametrize("right", [0, 1, 3, 5])
 async def test_guesses_change_no_token(right: int, tmp_path: Path) -> None:
     """The first `right` guesses are what the model says, the others are not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ Sampler = kit("sampler").Sampler
 TextStream = kit("text").TextStream
 Chat = kit("chat").Chat
 Generation = kit("generation").Generation
+Verified = kit("generation").Verified
 Visibility = kit("visibility").Visibility
 stop = kit("stop")
 
@@ -227,8 +229,8 @@ class Script:
         self._steps = iter([tokens[n : n + at_a_time] for n in range(0, len(tokens), at_a_time)])
         self.ended: tuple[int, str] | None = None
 
-    async def step(self) -> Sequence[int]:
-        return next(self._steps)
+    async def step(self, _written: Sequence[int]) -> Any:
+        return Verified(list(next(self._steps)))
 
     def end(self, hidden: int, text: str) -> None:
         self.ended = hidden, text

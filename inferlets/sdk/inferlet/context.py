@@ -236,8 +236,7 @@ class Context:
             until = any_of(self._own_stop(), until)
         by_itself = can_decode(sampler, drafter is None and before_step is None)
 
-        async def step() -> Verified:
-            written = generation.tokens
+        async def step(written: Tokens) -> Verified:
             if by_itself:
                 await self._render_chat()
                 return await self._decoder.next_token(
@@ -247,14 +246,13 @@ class Context:
                 before_step()
             return await self.verify(drafter(self.tokens) if drafter else (), sampler, written)
 
-        generation = Generation(
+        return Generation(
             step=step,
             stop=until,
             detokenize=self.model.tokenizer.decode,
             on_end=self._end_generation,
             on_close=lambda: self._decoder.end(self.sequence),
         )
-        return generation
 
     async def beam_search(
         self, width: int, tokens_max: int = 256, stop: StopCondition | None = None

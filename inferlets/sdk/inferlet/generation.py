@@ -37,7 +37,7 @@ class Generation:
 
     def __init__(
         self,
-        step: Callable[[], Awaitable[Verified]],
+        step: Callable[[Sequence[int]], Awaitable[Verified]],
         stop: StopCondition,
         detokenize: Callable[[Sequence[int]], str],
         on_end: Callable[[int, str], None],
@@ -73,7 +73,7 @@ class Generation:
         fed = 0
         unused: int | None = None
         while unused is None:
-            unused = self._take(await self._step())
+            unused = self._take(await self._step(self.tokens))
             end = len(self.tokens) - (held_back if unused is None else 0)
             for token in self.tokens[fed:end]:
                 fed += 1

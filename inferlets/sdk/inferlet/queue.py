@@ -7,8 +7,9 @@ that was submitted before still reads it. A page is never given back twice.
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from wit_world.imports import constraints, generate, pages
 from wit_world.imports import inferlet_core_common as common
@@ -38,14 +39,21 @@ class KvPage:
     """
 
     __slots__ = ("_queue", "handle", "is_shared")
+    # Of all pages there are: a collector of garbage, which knows no order, must not close a queue
+    # before its pages have gone back.
+    _queues: ClassVar[Counter[common.Queue]] = Counter()
 
     def __init__(self, queue: common.Queue, handle: int, is_shared: bool = False) -> None:
         self._queue = queue
+        self._queues[queue] += 1
         self.handle = handle
         self.is_shared = is_shared
 
     def __del__(self) -> None:
         common.deallocate_resources(self._queue, KV_PAGE, [self.handle])
+        self._queues[self._queue] -= 1
+        if not self._queues[self._queue]:
+            del self._queues[self._queue]
 
 
 class Queue:
