@@ -151,6 +151,7 @@ class Fiber:
                 return
         self._begin_slice()
 
+    @trio.lowlevel.enable_ki_protection
     def _stop(self, future: int) -> None:
         abi.future_delete(future)
         if self._has_turn:

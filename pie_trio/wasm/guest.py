@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
+import trio
 from wasmtime import Engine, WasmtimeError
 from wasmtime import _ffi as ffi
 from wasmtime.component import Component
@@ -207,6 +208,7 @@ def _nothing() -> None:
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection  # Ctrl-C waits until a guest is whole, or gone
 async def open_guest(
     program: Program,
     host: Any,
