@@ -123,6 +123,8 @@ class Watch(trio.abc.Instrument):
         )
         if worker.generation > 1:
             self.reached["a later generation executes"] += 1
+        if self.engine is None:
+            return  # while it stops, what it dispatches is not noted either
         for index in range(batch.request_count):
             self._note_request(model, worker.generation, batch.request(index))
 
