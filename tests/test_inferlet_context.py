@@ -67,7 +67,10 @@ for number in range(20):
     context = filled(range(60, 110))
     await context.flush()
     context.myself = [context, context.fork()]
-    del context
+    generation = context.generate(4)
+    await generation.collect()
+    generation.context, generation.itself = context, generation
+    del context, generation
     gc.collect()
 pages = get_model().create_queue().allocate_pages(510)  # of 512
 return len(pages)
