@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from gpu_worker.native.build import VARIANT_FLAGS, find_compiler, variant_for
+from gpu_worker.c_library import find_compiler
+from gpu_worker.native.build import VARIANT_FLAGS, variant_for
 
 SOURCE = Path(__file__).parent / "machine.c"
 READ_FLOATS = 1 << 26  # more than any cache holds

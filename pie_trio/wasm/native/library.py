@@ -18,11 +18,16 @@ from typing import Any, Final
 import attrs
 from wasmtime import component as wit
 
+from gpu_worker.c_library import NotBuilt, Recipe, built
 from pie_trio.wasm import abi
 from pie_trio.wasm.border import Border, Borders, no_answer, suspend
 from pie_trio.wasm.codec import Err
-from pie_trio.wasm.native.build import NoBorder, built_library
 
+BORDER: Final = Recipe(
+    "border",
+    Path(__file__).parent,
+    ("-O2", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread"),
+)
 PARAMETERS_MAX: Final = 16
 NODE: Final = struct.Struct("<III")  # kind, number or count, nodes
 NOTHING: Final = 23
@@ -145,8 +150,8 @@ class Native:
 def open_native(cache: Path, say: Callable[[str], None]) -> Native | None:
     """The compiled border, or none, and why is said."""
     try:
-        return Native(built_library(cache))
-    except NoBorder as reason:
+        return Native(built(cache, BORDER))
+    except NotBuilt as reason:
         say(f"host calls take longer: {reason}")
         return None
 
