@@ -16,6 +16,7 @@ from benchmarks.bars.engine import (
     quantile,
     waits,
 )
+from benchmarks.tables import table
 
 NOTHING = "-"
 CASES = ("decode 1", "decode 8", "decode 32", "decode 64", "prefill 512", "prefill 2048")
@@ -47,7 +48,7 @@ def _rates(record: Record) -> str:
         if any(by_round(record, name, case) for case in CASES)
     ]
     title = f"Tokens per second, {record['threads']} threads: median [95 % bounds]"
-    return _table(title, ["engine", *CASES], rows)
+    return table(title, ["engine", *CASES], rows)
 
 
 def _served(record: Record) -> str:
@@ -56,7 +57,7 @@ def _served(record: Record) -> str:
         [f"{engine}, {case}", _middle(list(by_round(record, engine, case).values()))]
         for engine, case in (*cases, ("pie-trio served", "32 python guests"))
     ]
-    return _table(
+    return table(
         "End to end: 32 guests, a pass a token, client over loopback", ["", "tokens/s"], rows
     )
 
@@ -77,7 +78,7 @@ def _shares(record: Record) -> str:
         f"{median(operations) / 1e9:.0f} GFLOP/s in fp32; shares of it, and equal next tokens"
     )
     header = ["engine", "bandwidth, decode 1", "multiply-add, prefill 512", "agreement with ours"]
-    return _table(title, header, rows)
+    return table(title, header, rows)
 
 
 def _waits(record: Record) -> str:
@@ -89,7 +90,7 @@ def _waits(record: Record) -> str:
             rows.append([name, *(f"{figure * 1e3:.0f}" for figure in figures)])
     count = len(record["arrivals"].get("at", []))
     header = ["engine", "first token p50 ms", "p99 ms", "per token p50 ms", "p99 ms"]
-    return _table(f"{count} requests that come by chance", header, rows)
+    return table(f"{count} requests that come by chance", header, rows)
 
 
 def _starts(record: Record) -> str:
@@ -97,7 +98,7 @@ def _starts(record: Record) -> str:
     for what in dict.fromkeys(start["what"] for start in record["starts"]):
         seconds = [start["seconds"] for start in record["starts"] if start["what"] == what]
         rows.append([what, " ".join(f"{value:.2f}" for value in seconds)])
-    return _table("A cold process until it can compute, seconds", ["start", "samples"], rows)
+    return table("A cold process until it can compute, seconds", ["start", "samples"], rows)
 
 
 def _strangers(record: Record) -> str:
@@ -133,7 +134,7 @@ def _bars(record: Record) -> str:
         reach = f"[{bar['low']:.3f}, {bar['high']:.3f}]" if "low" in bar else ""
         verdict = "yes" if bar["holds"] else "**no**"
         rows.append([bar["name"], value, reach, f"{sign} {bar['goal']}", verdict])
-    return _table("Bars", ["name", "median", "95 % bounds", "goal", "holds"], rows)
+    return table("Bars", ["name", "median", "95 % bounds", "goal", "holds"], rows)
 
 
 def _agreement(record: Record, name: str) -> str:
@@ -150,12 +151,3 @@ def _middle(values: Sequence[float]) -> str:
 
 def _percent(values: Sequence[float]) -> str:
     return f"{median(values):.0%}" if values else NOTHING
-
-
-def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return ""
-    lines = [f"### {title}", "", "| " + " | ".join(header) + " |"]
-    lines.append("|---|" + "---:|" * (len(header) - 1))
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"

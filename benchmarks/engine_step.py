@@ -28,6 +28,7 @@ import attrs
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as a worker does, before torch is loaded
 
 from benchmarks.bars.engine_step import bars
+from benchmarks.batches import plain_requests
 from benchmarks.machine import Machine
 from gpu_worker.executor import TorchExecutor, load_executor
 from gpu_worker.kernel_choice import KernelChoice
@@ -35,9 +36,6 @@ from gpu_worker.weights import Weights
 from gpu_worker.wire import (
     Batch,
     BatchArrays,
-    OutputRow,
-    Request,
-    SamplerKind,
     WorkerLimits,
     decode,
     encode,
@@ -69,21 +67,7 @@ class Case:
 
     def batch(self) -> BatchArrays:
         total = self.context + self.rows
-        count = -(-total // PAGE)
-        last = OutputRow(self.rows - 1, SamplerKind.MULTINOMIAL, 0.0)
-        requests = tuple(
-            Request(
-                tokens=range(100, 100 + self.rows),
-                positions=range(self.context, total),
-                pages=range(index * count, (index + 1) * count),
-                last_page_length=total - (count - 1) * PAGE,
-                mask=None,
-                outputs=(last,),
-                embed_outputs=(),
-                seed=0,
-            )
-            for index in range(self.requests)
-        )
+        requests = plain_requests(self.requests, self.rows, total, PAGE, total)
         arrays = decode(encode(Batch(1, 1, (), requests)))
         assert isinstance(arrays, BatchArrays), "a batch is decoded to its arrays"
         return arrays

@@ -23,6 +23,7 @@ from statistics import median
 import attrs
 import trio
 
+from benchmarks.batches import plain_requests
 from benchmarks.serving_watch import Observed, Step, observing, window
 from gpu_worker import wire
 from pie_trio.config import Limits, ModelSettings, Settings
@@ -92,24 +93,8 @@ async def bare_steps(bench: Bench, guests: int) -> list[float]:
 
 
 def _batch(bench: Bench, guests: int, step: int) -> wire.Batch:
-    rows = 1 if step else bench.prompt
-    total = bench.prompt + step
-    most = -(-(bench.prompt + bench.tokens) // PAGE)
-    output = wire.OutputRow(rows - 1, wire.SamplerKind.MULTINOMIAL, 0.0)
-    count = -(-total // PAGE)
-    requests = tuple(
-        wire.Request(
-            tokens=tuple(range(100, 100 + rows)),
-            positions=tuple(range(total - rows, total)),
-            pages=tuple(range(guest * most, guest * most + count)),
-            last_page_length=total - (count - 1) * PAGE,
-            mask=None,
-            outputs=(output,),
-            embed_outputs=(),
-            seed=0,
-        )
-        for guest in range(guests)
-    )
+    rows, most = 1 if step else bench.prompt, bench.prompt + bench.tokens
+    requests = plain_requests(guests, rows, bench.prompt + step, PAGE, most)
     return wire.Batch(1, step, (), requests)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.bars.paper import bare_seconds, best_of, bounds, by_round, joined, noise
 from benchmarks.paper import published
+from benchmarks.tables import table
 
 NOTHING = "-"
 Record = dict[str, Any]
@@ -28,15 +29,6 @@ def render(record: Record) -> str:
         _bars(record),
     ]
     return "\n".join(part for part in parts if part)
-
-
-def table(title: str, header: Sequence[str], rows: Rows) -> str:
-    if not rows:
-        return ""
-    lines = [f"### {title}", "", "| " + " | ".join(header) + " |"]
-    lines.append("|---|" + "---:|" * (len(header) - 1))
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
 
 
 def middle(values: Iterable[float], unit: float = 1.0, digits: int = 2) -> str:

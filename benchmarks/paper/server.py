@@ -21,6 +21,7 @@ import attrs
 import cattrs
 import trio
 
+from benchmarks.batches import plain_requests
 from benchmarks.serving_watch import Observed, observing
 from gpu_worker import wire
 from pie_trio.config import Batching, Limits, ModelSettings, Settings
@@ -76,25 +77,9 @@ class Bare:
         return {"seconds": result.step_seconds}
 
     def _batch(self, sequences: int, steps: int, prompt: int, step: int) -> wire.Batch:
-        page = self.limits.page_tokens
-        rows = 1 if step else prompt
-        total = prompt + step
-        most, count = -(-(prompt + steps) // page), -(-total // page)
-        output = wire.OutputRow(rows - 1, wire.SamplerKind.MULTINOMIAL, 0.0)
+        rows, page = 1 if step else prompt, self.limits.page_tokens
         self._number += 1
-        requests = tuple(
-            wire.Request(
-                tokens=tuple(range(100, 100 + rows)),
-                positions=tuple(range(total - rows, total)),
-                pages=tuple(range(place * most, place * most + count)),
-                last_page_length=total - (count - 1) * page,
-                mask=None,
-                outputs=(output,),
-                embed_outputs=(),
-                seed=0,
-            )
-            for place in range(sequences)
-        )
+        requests = plain_requests(sequences, rows, prompt + step, page, prompt + steps)
         return wire.Batch(1, self._number, (), requests)
 
 
