@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,11 +100,9 @@ def _side(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 def _ask(process: subprocess.Popen[str], first: int) -> dict[str, Any]:
     assert process.stdin is not None, "the seeds go through a pipe"
     assert process.stdout is not None, "the samples come through a pipe"
-    try:
+    with suppress(BrokenPipeError):  # one that has died says why on its last lines, read below
         process.stdin.write(f"{first} {SEEDS_A_ROUND}\n")
         process.stdin.flush()
-    except BrokenPipeError:
-        pass  # it says why on its last lines
     line = process.stdout.readline()
     if not line:
         assert process.stderr is not None, "what went wrong comes through a pipe"
