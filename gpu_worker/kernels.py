@@ -6,7 +6,7 @@ memory, which nobody else sees.
 It must never know a model's file, nor what is wanted of a hidden row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import attrs
@@ -17,12 +17,28 @@ from gpu_worker.wire import BatchArrays
 from gpu_worker.wire.arrays import Array
 
 
+def _parts(given: torch.Tensor | Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    return (given,) if isinstance(given, torch.Tensor) else tuple(given)
+
+
 @attrs.frozen(eq=False)
 class Parameter:
-    """rows @ weight.T + bias; the weight as it was stored, the bias in fp32."""
+    """rows @ weight.T + bias; the weight as it was stored, the bias in fp32.
 
-    weight: torch.Tensor
+    A weight of several parts, one below the other, is put together only where it is asked for.
+    """
+
+    parts: tuple[torch.Tensor, ...] = attrs.field(converter=_parts)
     bias: torch.Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(outputs, depth)"""
+        return sum(len(part) for part in self.parts), self.parts[0].shape[1]
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts)
 
 
 @attrs.frozen(eq=False)

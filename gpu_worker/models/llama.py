@@ -48,4 +48,4 @@ def _joined(weights: Weights, names: Sequence[str]) -> Parameter:
     there = [bias for bias in biases if bias is not None]
     if there and len(there) != len(names):
         raise ValueError(f"only some of {', '.join(names)} have a bias")
-    return Parameter(torch.cat(stored), torch.cat(there) if there else None)
+    return Parameter(stored, torch.cat(there) if there else None)

@@ -41,7 +41,7 @@ class _Layer:
             Panels(library, packed, stored.down, numeric=numeric),
         )
         norms = (stored.attention_norm.contiguous(), stored.feed_norm.contiguous())
-        return cls(norms, panels, stored.down.weight.shape[1])
+        return cls(norms, panels, stored.down.shape[1])
 
     def view(self) -> LayerView:
         norms = (norm.data_ptr() for norm in self.norms)

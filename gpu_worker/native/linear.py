@@ -32,7 +32,7 @@ class Panels:
         is_gate: bool = False,
         numeric: str = "bf16",
     ) -> None:
-        outputs, depth = parameter.weight.shape
+        outputs, depth = parameter.shape
         shape, kind = _LAYOUT[numeric](library, outputs, depth)
 
         def pack(panels: Array) -> None:
