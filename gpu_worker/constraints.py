@@ -9,7 +9,6 @@ It must never import torch: the pretend worker obeys grammars, too.
 
 from __future__ import annotations
 
-import struct
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ import numpy as np
 
 from gpu_worker.wire import BatchArrays, Lesson
 from gpu_worker.wire.arrays import Array
-from gpu_worker.wire.outputs import extended
+from gpu_worker.wire.outputs import WRITTEN, extended
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -31,7 +30,6 @@ TEXTS_REMEMBERED = 2048
 REASON_CHARACTERS = 300
 
 Written = bytes  # as `OutputRow.written`: the number of a grammar, then the tokens of a text
-_NUMBER = struct.Struct("<i")
 
 
 @attrs.frozen
@@ -108,8 +106,8 @@ class Constraints:
 
     def _read(self, text: Written) -> LLMatcher | Refusal:
         """From the longest beginning that is remembered: all but a token, or nothing."""
-        number, *tokens = (value for (value,) in _NUMBER.iter_unpack(text))
-        known = self._texts.get(text[: -_NUMBER.size]) if tokens else None
+        number, *tokens = (value for (value,) in WRITTEN.iter_unpack(text))
+        known = self._texts.get(text[: -WRITTEN.size]) if tokens else None
         grammar = known or self._grammars.get(number)
         if grammar is None:
             return _refusal(f"this worker was not told of grammar {number}")

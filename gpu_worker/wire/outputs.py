@@ -12,7 +12,7 @@ from enum import IntEnum
 
 import attrs
 
-_NUMBER = struct.Struct("<i")
+WRITTEN = struct.Struct("<i")  # each number of a text under a grammar
 ADJUSTMENT = struct.Struct("<iff")  # token, factor, addend
 ADJUSTMENT_KIND = "<i4,<f4,<f4"  # the same for numpy
 FACTOR_MAX = 1e6  # and its inverse the least
@@ -61,7 +61,7 @@ class OutputRow:
 
 def extended(written: bytes, token: int) -> bytes:
     """A text under a grammar, with one token more."""
-    return written + _NUMBER.pack(token)
+    return written + WRITTEN.pack(token)
 
 
 def pack_adjustments(entries: Iterable[tuple[int, float, float]]) -> bytes:

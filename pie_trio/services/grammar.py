@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import struct
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ import attrs
 
 from gpu_worker.wire import GrammarBounds
 from gpu_worker.wire.fragments import pack
+from gpu_worker.wire.outputs import WRITTEN
 from pie_trio.config import Limits
 from pie_trio.errors import GuestFault, TooMany
 
@@ -36,7 +36,6 @@ SPACING: JsonCompileOptions = {
     "item_separator": ", ",
     "key_separator": ": ",
 }
-_NUMBER = struct.Struct("<i")
 _INLINE_JSON = re.compile(r"%\s*json")
 
 
@@ -59,7 +58,7 @@ class Grammar:
     @property
     def written(self) -> bytes:
         """How an output names a text that has not begun."""
-        return _NUMBER.pack(self.number)
+        return WRITTEN.pack(self.number)
 
 
 class Matcher:

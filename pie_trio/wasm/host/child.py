@@ -67,13 +67,9 @@ async def start(
     if size > limits.arguments_bytes:
         raise fault(START, "the size of arguments", size, f"{limits.arguments_bytes} bytes")
     charge = 2 * limits.child_mailbox_bytes  # unread messages, to and fro
-    host.held.charge(START, charge)
     seconds = None if deadline_ms is None else deadline_ms / 1000
-    try:
+    with host.held.charged(START, charge):
         child = await host.children.start(program, arguments, seconds)
-    except BaseException:
-        host.held.refund(charge)
-        raise
     return Process(child, host.held, charge)
 
 

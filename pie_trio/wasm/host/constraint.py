@@ -74,12 +74,8 @@ async def _compiled(host: InstanceHost, model: Model, kind: GrammarKind, source:
     """Cancelled: the thread ends by itself, soon."""
     function, charge = f"constraint.{kind.value}", host.limits.grammar_held_bytes
     bounded_text(function, "the text", source, host.limits.grammar_bytes, "grammar_bytes")
-    host.held.charge(function, charge)
-    try:
+    with host.held.charged(function, charge):
         grammar = await model.handle.compile_grammar(kind, source)
-    except BaseException:
-        host.held.refund(charge)
-        raise
     return Constraint(host.held, charge, grammar, model.handle.facts.name)
 
 

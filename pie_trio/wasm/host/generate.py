@@ -94,15 +94,11 @@ async def begin(
     finally:
         builder.close()
     charge = _size_of(request, draft.outputs, adjusting, queue) * VALUE_BYTES
-    host.held.charge(START, charge)
     arrivals = Arrivals()
-    try:
+    with host.held.charged(START, charge):
         reserve = tuple(map(PageHandle, request["reserve"]))
         sequence = DecodeDraft(reserve, rules, arrivals.tell, adjusting)
         decode = await queue.handle.start(draft, sequence)
-    except BaseException:
-        host.held.refund(charge)
-        raise
     return TokenStream(decode, arrivals, queue, host.held, charge)
 
 

@@ -61,6 +61,16 @@ class HeldMemory:
             )
         self.bytes_held += size
 
+    @contextmanager
+    def charged(self, function: str, size: int) -> Iterator[None]:
+        """For what is made in the block; if it is not, nothing is held."""
+        self.charge(function, size)
+        try:
+            yield
+        except BaseException:
+            self.refund(size)
+            raise
+
     def refund(self, size: int) -> None:
         self.bytes_held -= size
         assert self.bytes_held >= 0, "nothing is given back twice"
