@@ -43,9 +43,13 @@ def seeds_raw(**more: Any) -> dict[str, Any]:
 
 def rates(scenarios: int) -> dict[str, Any]:
     """Ours, beside a hundred scenarios a second of another."""
+    return rounds_of(scenarios / 2, scenarios / 2)
+
+
+def rounds_of(*scenarios: float) -> dict[str, Any]:
     sample = {"steps": 500, "passes": 30, "seconds": 0.5}
-    mine = [{**sample, "scenarios": scenarios / 2}, {**sample, "scenarios": scenarios / 2}]
-    return {"scripted": mine, "prototype": [{**sample, "scenarios": 50}]}
+    mine = [{**sample, "scenarios": count} for count in scenarios]
+    return {"scripted": mine, "prototype": [{**sample, "scenarios": 50}] * len(scenarios)}
 
 
 def failing(raw: dict[str, Any]) -> list[str]:
@@ -88,6 +92,11 @@ def test_all_bars_hold_when_all_is_well() -> None:
 )
 def test_each_bar_can_fail(change: dict[str, Any], bar: str) -> None:
     assert failing(seeds_raw(**change)) == [bar]
+
+
+def test_a_rate_that_some_rounds_do_not_bear_out_does_not_hold() -> None:
+    assert failing(seeds_raw(rates=rounds_of(*[27, 28] * 10))) == []
+    assert failing(seeds_raw(rates=rounds_of(*[8, 47] * 10))) == ["rate beside the prototype's"]
 
 
 def test_bars_of_cancellations_and_of_programs_can_fail() -> None:

@@ -21,7 +21,9 @@ def main(script: str, file: str) -> int:
     path.write_text(json.dumps(raw, indent=1) + "\n", "utf-8")
     for bar in raw["bars"]:
         verdict = "holds" if bar["holds"] else "FAILS"
-        sys.stdout.write(f"{verdict}  {bar['name']}: {bar['value']:g} (goal {bar['goal']})\n")
+        between = "[{low:g}, {high:g}], ".format(**bar) if "low" in bar else ""
+        told = f"{bar['name']}: {bar['value']:g} ({between}goal {bar['goal']})"
+        sys.stdout.write(f"{verdict}  {told}\n")
     return 0 if all(bar["holds"] for bar in raw["bars"]) else 1
 
 

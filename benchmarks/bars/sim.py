@@ -8,12 +8,15 @@ product, so that a mistake there cannot make its own bar hold. What was not meas
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 REAL_SHARE_MIN = 0.25
 REAL_SHARE_SEEDS = 200  # with fewer seeds the share says little
 LINE_COVERAGE_MIN = 0.85
 PROTOTYPE_RATE_SHARE_MIN = 0.5
+RESAMPLES = 2000
+RESAMPLING_SEED = 4
 
 Bar = dict[str, Any]
 
@@ -44,12 +47,29 @@ def _seed_bars(raw: dict[str, Any]) -> list[Bar]:
         found.append(_at_least("line coverage", covered, LINE_COVERAGE_MIN))
     rates = raw.get("rates")
     if rates is not None:
-        ratio = _rate(rates["scripted"]) / _rate(rates["prototype"])
-        found.append(_at_least("rate beside the prototype's", ratio, PROTOTYPE_RATE_SHARE_MIN))
+        found.append(_rate_bar(list(zip(rates["scripted"], rates["prototype"], strict=True))))
     return found
 
 
-def _rate(samples: list[dict[str, float]]) -> float:
+Round = tuple[dict[str, float], dict[str, float]]  # ours, the prototype's
+
+
+def _rate_bar(rounds: list[Round]) -> Bar:
+    """Holds when the lower 95 % bound does, by a bootstrap over the rounds."""
+    draw = random.Random(RESAMPLING_SEED)
+    ratios = sorted(_ratio(draw.choices(rounds, k=len(rounds))) for _ in range(RESAMPLES))
+    bounds = [ratios[round(share * (RESAMPLES - 1))] for share in (0.025, 0.975)]
+    bar = _at_least("rate beside the prototype's", _ratio(rounds), PROTOTYPE_RATE_SHARE_MIN)
+    holds = bounds[0] >= PROTOTYPE_RATE_SHARE_MIN
+    return bar | {"low": bounds[0], "high": bounds[1], "holds": holds}
+
+
+def _ratio(rounds: list[Round]) -> float:
+    ours, theirs = zip(*rounds, strict=True)
+    return _rate(ours) / _rate(theirs)
+
+
+def _rate(samples: tuple[dict[str, float], ...]) -> float:
     """Scenarios a second of CPU time."""
     return sum(s["scenarios"] for s in samples) / sum(s["seconds"] for s in samples)
 

@@ -22,7 +22,7 @@ from pie_trio.errors import BadConfig
 from pie_trio.testing import rate_child
 
 SIDES: Final = ("scripted", "prototype")
-ROUNDS: Final = 20
+ROUNDS: Final = 60
 SEEDS_A_ROUND: Final = 10
 Sample = dict[str, float]
 
