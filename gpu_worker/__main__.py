@@ -6,9 +6,12 @@ It must never import torch for a pretend model, and never transformers.
 """
 
 import argparse
+import contextlib
+import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from gpu_worker.interface import NUMERICS, Executor
@@ -24,7 +27,8 @@ def main(arguments: list[str]) -> int:
     start_watch(options.endpoint, options.generation, options.parent, busy)
 
     def load(limits: WorkerLimits) -> Executor:
-        return _load(options, limits)
+        with _nothing_collected():
+            return _load(options, limits)
 
     seat = Seat(options.endpoint, options.generation, os.getpid())
     return serve(seat, load, busy, _report)
@@ -47,6 +51,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--step-row-seconds", type=float, default=0.0, help="pretend: a row's")
     parser.add_argument("--end-every", type=int, default=0, help="pretend: 1 in N tokens ends")
     return parser
+
+
+@contextlib.contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """What is made here lives as long as the process: looking through it for garbage, while torch is
+    imported and at each collection after it, would only take time.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _load(options: argparse.Namespace, limits: WorkerLimits) -> Executor:
