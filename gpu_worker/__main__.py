@@ -55,8 +55,8 @@ def _parser() -> argparse.ArgumentParser:
 
 @contextlib.contextmanager
 def _nothing_collected() -> Iterator[None]:
-    """What is made here lives as long as the process: looking through it for garbage, while torch is
-    imported and at each collection after it, would only take time.
+    """What is made here lives as long as the process: looking for garbage in it, while torch is
+    imported and at each collection after that, would only take time.
     """
     gc.disable()
     try:
