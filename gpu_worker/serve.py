@@ -13,6 +13,7 @@ import attrs
 import zmq
 
 from gpu_worker.interface import Executor
+from gpu_worker.multi_step import execute_steps
 from gpu_worker.watch import Busy
 from gpu_worker.wire import (
     PROTOCOL,
@@ -22,6 +23,7 @@ from gpu_worker.wire import (
     Drain,
     Drained,
     Failed,
+    Halt,
     Hello,
     Join,
     Message,
@@ -35,6 +37,7 @@ from gpu_worker.wire import (
 
 ERROR_CHARACTERS_MAX = 1000
 FAREWELL_MILLISECONDS = 1000
+MAY_RECEIVE = int(zmq.POLLIN)
 
 Report = Callable[[str], None]
 
@@ -74,6 +77,9 @@ class _Link:
         frames = self.socket.recv_multipart(copy=False)
         return from_frame(only_frame([frame.buffer for frame in frames]))
 
+    def has_message(self) -> bool:
+        return bool(int(self.socket.getsockopt(zmq.EVENTS)) & MAY_RECEIVE)
+
 
 def _serve(
     link: _Link,
@@ -93,13 +99,24 @@ def _serve(
         match link.receive():
             case BatchArrays() as batch if batch.generation == seat.generation:
                 busy.batch = (batch.number, time.monotonic())
-                link.send(execute_or_explain(executor, batch, report))
+                link.send(_execute(executor, batch, link, report))
                 busy.batch = None
+            case Halt():
+                pass  # what it was to end has ended by itself, or because of it
             case Drain():
                 link.send(Drained())
                 return
             case message:
                 raise WireError(f"a worker cannot serve {message!r:.200}")
+
+
+def _execute(executor: Executor, batch: BatchArrays, link: _Link, report: Report) -> BatchResult:
+    """Whatever the controller says while several steps are executed ends them."""
+
+    def step(batch: BatchArrays) -> BatchResult:
+        return execute_or_explain(executor, batch, report)
+
+    return execute_steps(step, executor.facts.page_size, batch, link.has_message)
 
 
 def execute_or_explain(executor: Executor, batch: BatchArrays, report: Report) -> BatchResult:

@@ -39,6 +39,11 @@ class DecodeRules:
     stop_tokens: frozenset[int]
     stop_sequences: tuple[tuple[int, ...], ...]
     tokens_max: int
+    last_tokens: tuple[int, ...] = attrs.field(init=False)  # after any other it goes on
+
+    @last_tokens.default
+    def _last_tokens(self) -> tuple[int, ...]:
+        return tuple(sorted({*self.stop_tokens, *(each[-1] for each in self.stop_sequences)}))
 
 
 @attrs.frozen(eq=False)
@@ -59,6 +64,7 @@ class Decode:
     pages: tuple[PageId, ...]  # those of the first pass, then those to grow into
     seed_of: Callable[[int], int]  # of a step, counted from the first pass
     wake: Callable[[], None]
+    interrupt: Callable[[], None]  # of the steps that its worker executes without asking
     limits: Limits
     first_slots: int  # that are written when the first pass has settled
     adjusting: Adjusting | None = None
@@ -103,14 +109,38 @@ class Decode:
         return range(self.first_slots + max(keep - 1, 0), end)
 
     def stop(self) -> int:
-        """It ends with the step in flight; how many tokens there are so far."""
-        self._is_stopping = True
+        """It ends with the steps in flight; how many tokens there are so far."""
+        if self.reason is None:
+            self._is_stopping = True
+            self.interrupt()
         return len(self.tokens)
 
     # --- what the model loop calls
 
-    def take(self, result: PassResult, page_size: int, now: float) -> bool:
-        """Whether it goes on after the token of this step."""
+    def steps_left(self, page_size: int) -> int:
+        """How many more there are at most."""
+        room = len(self.pages) * page_size - (self.first_slots + len(self.tokens) - 1)
+        return min(self.rules.tokens_max - len(self.tokens), room)
+
+    def take(
+        self, results: Sequence[PassResult], page_size: int, now: float, is_chunk: bool = False
+    ) -> int:
+        """How many of these steps are part of it; a whole chunk is due at once."""
+        before = self._steps
+        for result in results:
+            self._append(result, page_size)
+            if self.reason is not None:
+                break
+        if self.reason is None and self._is_stopping:
+            self.reason = FinishReason.CANCELLED
+        is_due = is_chunk or self._makes_a_chunk(now)
+        if self.reason is not None or (not self._is_due and is_due):
+            self._is_due = True
+            self._woken_at = now
+            self.wake()
+        return self._steps - before
+
+    def _append(self, result: PassResult, page_size: int) -> None:
         (token,) = result.tokens
         self.tokens.append(token)
         self.logprobs += result.logprobs
@@ -120,11 +150,6 @@ class Decode:
         slots = self.first_slots + len(self.tokens) - 1
         has_room = slots < len(self.pages) * page_size
         self.reason = FinishReason.STOP if result.is_closed else self._reason(token, has_room)
-        if self.reason is not None or (not self._is_due and self._makes_a_chunk(now)):
-            self._is_due = True
-            self._woken_at = now
-            self.wake()
-        return self.reason is None
 
     def _makes_a_chunk(self, now: float) -> bool:
         return (
@@ -147,27 +172,32 @@ class Decode:
             return FinishReason.STOP
         if len(tokens) >= rules.tokens_max:
             return FinishReason.LENGTH
-        if not has_room:
-            return FinishReason.PAGES
-        return FinishReason.CANCELLED if self._is_stopping else None
+        return None if has_room else FinishReason.PAGES
 
-    def next_step(self, before: ForwardPass, now: float) -> tuple[ForwardPass, wire.Request]:
-        """The pass that reads the newest token, and its request."""
-        step = self._next_pass(before, now)
+    def place(self, before: ForwardPass, steps: int) -> tuple[int, int]:
+        """So many steps behind this one: how many pages there are then, and the last's length."""
+        pages, last = len(before.pages), before.last_page_length + steps
+        more = (last - 1) // before.page_size
+        return pages + more, last - more * before.page_size
+
+    def next_step(
+        self, before: ForwardPass, now: float, steps: int = 1
+    ) -> tuple[ForwardPass, wire.Request]:
+        """The pass that reads the newest token, so many steps behind this one; its request."""
+        step = self._next_pass(before, now, steps)
         return step, self._request(step)
 
-    def _next_pass(self, before: ForwardPass, now: float) -> ForwardPass:
-        pages, last = before.pages, before.last_page_length + 1
-        if last > before.page_size:
-            pages, last = self.pages[: len(pages) + 1], 1
-        position = before.positions[-1] + 1
+    def _next_pass(self, before: ForwardPass, now: float, steps: int) -> ForwardPass:
+        count, last = self.place(before, steps)
+        pages = before.pages if count == len(before.pages) else self.pages[:count]
+        position = before.positions[-1] + steps
         mask = before.mask
         if mask is not None:
             mask = (_grown(mask[-1], (len(pages) - 1) * before.page_size + last),)
         return ForwardPass(
             owner=before.owner,
             queue=before.queue,
-            number=before.number + 1,
+            number=before.number + steps,
             priority=before.priority,
             tokens=(self.tokens[-1],),
             positions=(position,),
@@ -222,8 +252,9 @@ def _grown(row: Sequence[int], end: int) -> tuple[int, ...]:
 
 def _patched(fragment: Fragment, step: ForwardPass) -> Fragment:
     _tokens, _positions, pages, *rest = fragment.columns
-    if len(step.pages) != fragment.pages:
-        pages += struct.pack("<i", step.pages[-1])
+    fresh = step.pages[fragment.pages :]
+    if fresh:
+        pages += struct.pack(f"<{len(fresh)}i", *fresh)
     columns = (
         struct.pack("<i", step.tokens[0]),
         struct.pack("<i", step.positions[0]),

@@ -102,6 +102,7 @@ class BatchSettled(Event):
     model: str
     number: int
     seconds: float
+    steps: int = 1
     level: Level = attrs.field(default="debug", init=False)
 
 

@@ -54,7 +54,9 @@ class PassPlan:
         plan._check_context_written(lease.pools[ResourceKind.KV_PAGE].marks)
         return plan
 
-    def decode(self, seed_of: Callable[[int], int], limits: Limits) -> Decode | None:
+    def decode(
+        self, seed_of: Callable[[int], int], interrupt: Callable[[], None], limits: Limits
+    ) -> Decode | None:
         """The sequence of which this is the first pass."""
         if self.sequence is None:
             return None
@@ -63,6 +65,7 @@ class PassPlan:
             pages=(*self.pages, *self.reserve),
             seed_of=seed_of,
             wake=self.sequence.wake,
+            interrupt=interrupt,
             limits=limits,
             first_slots=(len(self.pages) - 1) * self.page_size + self.draft.last_page_length,
             adjusting=self.sequence.adjusting,

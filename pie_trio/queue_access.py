@@ -214,7 +214,7 @@ class InstanceQueue:
         self, plan: PassPlan, copies: tuple[tuple[PageId, PageId], ...], residence: Residence
     ) -> ForwardPass:
         """From here on the pass itself pins its pages."""
-        forward = self._forward_pass(plan, copies)
+        forward = self._forward_pass(plan, copies, residence)
         self._scope.ports.hit("queue.submit")
         residence.loop.track(forward)
         return forward
@@ -245,12 +245,13 @@ class InstanceQueue:
             self._decode = None
 
     def _forward_pass(
-        self, plan: PassPlan, copies: tuple[tuple[PageId, PageId], ...]
+        self, plan: PassPlan, copies: tuple[tuple[PageId, PageId], ...], residence: Residence
     ) -> ForwardPass:
         draft, owner = plan.draft, self._scope.owner
         origin = (self._scope.ports.engine_seed, owner.number, self._number, self._passes)
         chosen, row = draft.seed, len(draft.tokens) - 1
-        decode = plan.decode(partial(step_seed, origin, chosen, row), self._scope.limits)
+        seed_of = partial(step_seed, origin, chosen, row)
+        decode = plan.decode(seed_of, residence.loop.interrupt, self._scope.limits)
         return ForwardPass(
             owner=owner,
             queue=self._number,
@@ -283,4 +284,4 @@ class InstanceQueue:
 
 def _is_shared(page: PageId, residence: Residence) -> bool:
     pool = residence.lease.pools[ResourceKind.KV_PAGE]
-    return pool.is_shared(page) or residence.loop.pins.is_source(page)
+    return pool.is_shared(page) or residence.loop.passes.pins.is_source(page)

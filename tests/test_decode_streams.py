@@ -182,17 +182,20 @@ async def test_a_slow_model_wakes_its_guest_after_a_while(tmp_path: Path) -> Non
         assert min(gaps) >= 0.02
 
 
-async def test_a_stream_that_is_stopped_ends_with_the_step_in_flight(tmp_path: Path) -> None:
+async def test_a_stream_that_is_stopped_ends_with_the_step_under_way(tmp_path: Path) -> None:
     script = WorkerScript(step_seconds=0.002)
     async with open_world(tmp_path, script=script) as world, open_scripted(world, 1) as one:
-        truth = await by_passes(one, TEXT, 12)
+        truth = await by_passes(one, TEXT, 40)
         decode = await start(one, await one.queue.allocate(KV, 3), TEXT)
-        while len(decode.tokens) < 5:  # noqa: ASYNC110
+        begun = script.steps
+        while script.steps < begun + 5:  # noqa: ASYNC110
             await trio.sleep(0.001)
-        so_far = decode.stop()
+        executed = script.steps - begun
+        decode.stop()
         await ended(decode)
         assert decode.reason is FinishReason.CANCELLED
-        assert decode.tokens == truth[: so_far + 1]
+        assert executed <= len(decode.tokens) <= executed + 1
+        assert decode.tokens == truth[: len(decode.tokens)]
 
 
 @pytest.mark.parametrize("keep", [0, 1, 9, 28, 40])
@@ -228,7 +231,7 @@ async def test_a_stream_dies_with_its_owner_and_its_pages_are_back(
 
 
 async def test_a_lost_worker_fails_a_stream(tmp_path: Path) -> None:
-    script = WorkerScript(dies_before_batch=6)
+    script = WorkerScript(dies_before_batch=3)
     async with (
         open_world(tmp_path, script=script, checks_books=False) as world,
         open_scripted(world, 1) as one,
@@ -236,7 +239,7 @@ async def test_a_lost_worker_fails_a_stream(tmp_path: Path) -> None:
         decode = await ended(await start(one, await one.queue.allocate(KV, 3), TEXT))
         assert decode.reason is FinishReason.FAILED
         assert isinstance(decode.failure, WorkerLost)
-        assert len(decode.tokens) == 5
+        assert len(decode.tokens) == 1 + Limits().decode_steps_max
 
 
 async def test_pages_to_grow_into_are_the_streams_own(tmp_path: Path) -> None:

@@ -357,7 +357,7 @@ async def test_an_owner_that_dies_between_two_chunks_leaves_nothing(tmp_path: Pa
         assert world.books().pinned == 0, "no chunk of it was in flight"
         for reply in replies:
             await reply.answer()
-        assert not generation.loop._collected
+        assert not generation.loop.passes.collected
 
 
 async def test_a_pass_that_fails_in_the_middle_of_its_chunks_fails_once_and_whole(
@@ -376,7 +376,7 @@ async def test_a_pass_that_fails_in_the_middle_of_its_chunks_fails_once_and_whol
         assert sum(rows) == len(TEXT), "nothing of the failed pass was executed any more"
         generation = world.model.generation
         assert generation is not None
-        assert not generation.loop._collected
+        assert not generation.loop.passes.collected
 
 
 # --- a lost worker

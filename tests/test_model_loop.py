@@ -232,9 +232,9 @@ async def test_a_page_is_a_source_until_its_copy_has_settled() -> None:
         )
         bench.loop.track(forward)
         bench.loop.submit_nowait(forward)
-        assert bench.loop.pins.is_source(source)
+        assert bench.loop.passes.pins.is_source(source)
         await wait_all_tasks_blocked()
         bench.link.answer()
         await wait_all_tasks_blocked()
-        assert not bench.loop.pins.is_source(source)
+        assert not bench.loop.passes.pins.is_source(source)
         assert forward.reply.is_filled

@@ -17,6 +17,7 @@ from gpu_worker.wire.messages import (
     Drain,
     Drained,
     Failed,
+    Halt,
     Heartbeat,
     Hello,
     Join,
@@ -24,6 +25,7 @@ from gpu_worker.wire.messages import (
     Start,
     WorkerLimits,
 )
+from gpu_worker.wire.multi_step import MultiStep
 from gpu_worker.wire.outputs import (
     ADDEND_MAX,
     ADJUSTMENT,
@@ -47,11 +49,13 @@ __all__ = [
     "Drained",
     "Failed",
     "GrammarBounds",
+    "Halt",
     "Heartbeat",
     "Hello",
     "Join",
     "Lesson",
     "Message",
+    "MultiStep",
     "OutputRow",
     "Request",
     "SamplerKind",

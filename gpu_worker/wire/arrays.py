@@ -19,6 +19,7 @@ from gpu_worker.wire.errors import WireError
 from gpu_worker.wire.fragments import COLUMNS, pack
 from gpu_worker.wire.grammars import Lesson
 from gpu_worker.wire.messages import Batch, Request
+from gpu_worker.wire.multi_step import MultiStep
 from gpu_worker.wire.outputs import ADJUSTMENT_KIND, OutputRow, SamplerKind
 
 Frame = bytes | bytearray | memoryview
@@ -106,16 +107,29 @@ class BatchArrays:
     embed_rows: Array
     embed_slots: Array
     lesson: Lesson | None = None
+    multi_step: MultiStep | None = None
 
     @property
     def request_count(self) -> int:
         return len(self.last_page_lengths)
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the token of each request can be the row of its next step."""
+        once = np.arange(self.request_count + 1)
+        return (
+            np.array_equal(self.row_indptr, once)
+            and np.array_equal(self.output_indptr, once)
+            and not np.any(self.output_kinds == SamplerKind.DISTRIBUTION)
+            and not any(map(len, (self.mask_intervals, self.written, self.embed_rows)))
+            and not (np.any(self.masked) or len(self.adjustments))
+        )
+
     def to_batch(self) -> Batch:
         """Back to requests, one integer at a time: for pretend executors and tests."""
         copies = tuple((int(source), int(target)) for source, target in self.copies)
         requests = tuple(self.request(index) for index in range(self.request_count))
-        return Batch(self.generation, self.number, copies, requests, self.lesson)
+        return Batch(self.generation, self.number, copies, requests, self.lesson, self.multi_step)
 
     def request(self, index: int) -> Request:
         rows = _part(self.row_indptr, index)
@@ -211,7 +225,7 @@ def read_batch(
         raise WireError(
             f"a batch has {len(BATCH_FRAMES)} frames after its header, not {len(frames)}"
         )
-    columns = {
+    columns: dict[str, Any] = {
         name: read_array(name, kind, frame)
         for (name, kind), frame in zip(BATCH_FRAMES, frames, strict=True)
     }

@@ -32,14 +32,26 @@ from gpu_worker.wire.messages import (
     Drain,
     Drained,
     Failed,
+    Halt,
     Heartbeat,
     Hello,
     Join,
     Start,
 )
+from gpu_worker.wire.multi_step import read_multi_step, write_multi_step
 
 Message = (
-    Join | Start | Hello | Heartbeat | Drain | Drained | Failed | Batch | BatchArrays | BatchResult
+    Join
+    | Start
+    | Hello
+    | Heartbeat
+    | Halt
+    | Drain
+    | Drained
+    | Failed
+    | Batch
+    | BatchArrays
+    | BatchResult
 )
 
 HEADER_BYTES_MAX = 64 * 1024 * 1024  # a batch may bring many grammars
@@ -49,6 +61,7 @@ _HEADER_ONLY: Mapping[str, type[Any]] = types.MappingProxyType(
         "start": Start,
         "hello": Hello,
         "heartbeat": Heartbeat,
+        "halt": Halt,
         "drain": Drain,
         "drained": Drained,
         "failed": Failed,
@@ -77,6 +90,7 @@ def encode(message: Message) -> list[bytes]:
                 "number": message.number,
                 "copies": len(message.copies),
                 "lesson": write_lesson(message.lesson),
+                "multi_step": write_multi_step(message.multi_step),
             }
             return [_pack(header), *batch_frames(message)]
         case BatchArrays():
@@ -165,12 +179,17 @@ def _finite(value: float, name: str) -> float:
 
 def _decode_batch(header: dict[str, Any], frames: Sequence[Frame]) -> BatchArrays:
     names = ("generation", "number", "copies")
-    _expect_fields(header, {*names, "lesson"}, "batch")
+    _expect_fields(header, {*names, "lesson", "multi_step"}, "batch")
     generation, number, copies = (_value(int, header[name], name) for name in names)
     batch = read_batch(generation, number, read_lesson(header["lesson"]), frames)
     if len(batch.copies) != copies:
         raise WireError(f"frame 'copies' has {len(batch.copies)} pairs, not {copies}")
-    return batch
+    multi_step = read_multi_step(header["multi_step"], batch.request_count)
+    if multi_step is None:
+        return batch
+    if not batch.is_repeatable:
+        raise WireError("a batch of several steps has more than one row or token a request")
+    return attrs.evolve(batch, multi_step=multi_step)
 
 
 def _places(value: Any, count: int) -> set[int]:

@@ -12,6 +12,7 @@ import attrs
 
 from gpu_worker.wire.fragments import Fragment, fragment_of
 from gpu_worker.wire.grammars import Lesson
+from gpu_worker.wire.multi_step import MultiStep
 from gpu_worker.wire.outputs import OutputRow
 
 PROTOCOL = 1
@@ -51,8 +52,8 @@ class Request:
 
 @attrs.frozen
 class Batch:
-    """What is new about grammars, page copies (source, destination), executed in order, and then
-    the passes.
+    """What is new about grammars, page copies (source, destination), executed in order, the
+    passes, and how they go on.
     """
 
     generation: int
@@ -60,6 +61,7 @@ class Batch:
     copies: Sequence[tuple[int, int]]
     requests: Sequence[Request]
     lesson: Lesson | None = None
+    multi_step: MultiStep | None = None
 
 
 @attrs.frozen
@@ -77,6 +79,8 @@ class Answer:
 
 @attrs.frozen
 class BatchResult:
+    """The answers in the order of the requests; of several steps, step by step."""
+
     generation: int
     number: int
     step_seconds: float
@@ -138,6 +142,11 @@ class Heartbeat:
     generation: int
     busy_batch: int | None
     busy_seconds: float
+
+
+@attrs.frozen
+class Halt:
+    """A batch of several steps ends with the step under way; means nothing to any other."""
 
 
 @attrs.frozen

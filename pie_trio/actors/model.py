@@ -1,14 +1,14 @@
 """The loop of one worker generation: gather, choose, execute, settle.
 
 Work-conserving: while a batch executes, passes gather in the inbox; when it returns, they are the
-next batch. Pages are pinned from the submission of a pass until it has settled, also when its
-asker is dead; a dead asker's waiting passes leave at once (`drop_owner`, synchronous). When the
-generation is lost, every pass of it is refused, those still in a mailbox included.
+next batch. Sequences that nobody has to look at go on in the worker for several steps, until
+somebody has something to say. A dead asker's waiting passes leave at once (`drop_owner`,
+synchronous). When the generation is lost, every pass of it is refused, those still in a mailbox
+included.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
@@ -16,8 +16,7 @@ import trio
 
 from gpu_worker import wire
 from pie_trio.config import Batching, BatchTrigger, Limits
-from pie_trio.decode import Decode, refuse
-from pie_trio.errors import PassFailed, PieError, Terminated, TooMany, WorkerLost, retold
+from pie_trio.errors import PieError, TooMany, WorkerLost, retold
 from pie_trio.events import BatchDispatched, BatchSettled
 from pie_trio.gathering import Gathering
 from pie_trio.mailbox import Reply
@@ -26,19 +25,18 @@ from pie_trio.messages import (
     ForwardPass,
     ModelMessage,
     Owner,
-    PassResult,
     Ping,
     ResourceKind,
 )
 from pie_trio.ports import Ports
 from pie_trio.services.batch_counts import BatchCounts
-from pie_trio.services.batch_policy import Chunk, Plan, WaitingPass, next_batch
+from pie_trio.services.batch_policy import Plan, next_batch
 from pie_trio.services.grammar_book import GrammarBook
+from pie_trio.services.multi_step import multi_step, steps_of
 from pie_trio.services.page_copies import PageCopies
 from pie_trio.services.page_pool import PagePool
-from pie_trio.services.pass_chunks import Collected, request_for, whole_request
-from pie_trio.services.pass_order import PassOrder
-from pie_trio.services.pass_pins import PassPins, all_on
+from pie_trio.services.pass_chunks import request_for
+from pie_trio.services.pass_table import PassTable
 from pie_trio.services.worker_link import WorkerLink
 
 
@@ -58,27 +56,21 @@ class ModelLoop:
         book: GrammarBook,
     ) -> None:
         self.counts = BatchCounts()
+        self.passes = PassTable(pools, on_fault)
+        self.gathering = Gathering(limits)  # whom the next batch waits for
         self._name = name
         self._generation = generation
         self._budget = budget
-        self.pins = PassPins(pools)
         self._batching = batching
         self._limits = limits
         self._ports = ports
-        self._on_fault = on_fault
         self._book = book
         self._send, self._receive = trio.open_memory_channel[ModelMessage](
             limits.passes_waiting_max
         )
-        self._tracked: dict[int, dict[ForwardPass, WaitingPass]] = {}  # by owner, until settled
-        self._waiting: list[WaitingPass] = []
         self._pings: list[Ping] = []
-        self._in_flight: set[ForwardPass] = set()
-        self._collected: dict[ForwardPass, Collected] = {}
-        self._order = PassOrder()
-        self.gathering = Gathering(limits)  # whom the next batch waits for
         self._copies = PageCopies(pools[ResourceKind.KV_PAGE])
-        self._answered: Counter[int] = Counter()  # passes by owner, of the batch being settled
+        self._stepping: WorkerLink | None = None  # executes several steps of a batch
         self._batches = 0
         self._lost: WorkerLost | None = None
 
@@ -88,11 +80,9 @@ class ModelLoop:
         """From now on the pass pins its pages; it must be submitted next."""
         if self._lost is not None:
             raise retold(self._lost)
+        self.interrupt()
         self.gathering.submitted(forward.owner.number)
-        waiting = self._order.submit(forward)
-        waiting.request = whole_request(forward)
-        self._tracked.setdefault(forward.owner.number, {})[forward] = waiting
-        self.pins.pin(forward)
+        self.passes.track(forward)
 
     def submit_nowait(self, forward: ForwardPass) -> None:
         """Raises `trio.WouldBlock` when the inbox is full."""
@@ -103,6 +93,7 @@ class ModelLoop:
 
     def ping(self, reply: Reply[str]) -> None:
         """An empty batch through the worker and back."""
+        self.interrupt()
         try:
             self._send.send_nowait(Ping(reply))
         except trio.WouldBlock:
@@ -113,22 +104,24 @@ class ModelLoop:
         """Made with the next batch, before anything of it is computed."""
         if self._lost is not None:
             raise retold(self._lost)
+        self.interrupt()
         self._copies.add(copy)
         with suppress(trio.WouldBlock):  # a full inbox: the next batch comes soon
             self._send.send_nowait(copy)
 
+    def interrupt(self) -> None:
+        """Several steps that the worker executes without asking end with the one under way."""
+        link, self._stepping = self._stepping, None
+        if link is not None:
+            link.halt()
+
     def unsettled(self, owner: Owner) -> Iterable[ForwardPass]:
-        return self._tracked.get(owner.number, ())
+        return self.passes.tracked.get(owner.number, ())
 
     def drop_owner(self, owner: Owner) -> None:
         """Synchronous: what this owner has waiting leaves; what is in flight keeps its pins."""
-        for forward in self._tracked.pop(owner.number, {}):
-            if forward not in self._in_flight:
-                self.pins.unpin(forward)
-                self._collected.pop(forward, None)
-            refuse(forward, Terminated("the instance has ended"))
-        self._waiting = [w for w in self._waiting if w.forward.owner != owner]
-        self._order.drop_owner(owner)
+        if self.passes.drop_owner(owner):
+            self.interrupt()
         self._copies.drop_owner(owner)
         self.gathering.gone(owner.number)
 
@@ -137,18 +130,10 @@ class ModelLoop:
         self._lost = lost
         self.gathering.end()
         self._drain_inbox()
-        tracked, self._tracked = self._tracked, {}
-        living = {forward for passes in tracked.values() for forward in passes}
-        for forward in living | self._in_flight:  # the dead ones in flight are tracked no more
-            self.pins.unpin(forward)
-        for forward in living:
-            refuse(forward, lost)
+        self.passes.close(lost)
         self._copies.close()
         for ping in self._pings:
             ping.reply.refuse(lost)
-        self._waiting.clear()
-        self._in_flight.clear()
-        self._collected.clear()
 
     # --- the loop
 
@@ -181,14 +166,12 @@ class ModelLoop:
         if isinstance(message, Ping):
             self._pings.append(message)
         elif isinstance(message, ForwardPass):  # a copy waits among the copies
-            waiting = self._tracked.get(message.owner.number, {}).get(message)
-            if waiting is not None:  # otherwise its owner died while it was on the way
-                self._waiting.append(waiting)
+            self.passes.arrive(message)
 
     def _next_plan(self) -> Plan:
         now = trio.current_time()
         budget = self.counts.budget(self._budget, self._limits)
-        return next_batch(self._waiting, self._batching, self._limits, budget, now)
+        return next_batch(self.passes.waiting, self._batching, self._limits, budget, now)
 
     async def _execute(self, link: WorkerLink, plan: Plan) -> None:
         started = trio.current_time()
@@ -198,102 +181,44 @@ class ModelLoop:
         self._ports.emit(BatchDispatched(started, self._name, batch.number, len(plan.chunks), rows))
         self._ports.hit("model.dispatch")
         try:
-            result = await link.execute(batch)
+            result = await self._answer_of(link, batch)
         except WorkerLost as lost:
             for ping in pings:
                 ping.reply.refuse(lost)
             raise
         if self._lost is not None:
             return  # it was closed while the answer was on its way: nobody expects it any more
-        seconds = trio.current_time() - started
+        seconds, steps = trio.current_time() - started, 1
         if plan.chunks:
-            self.counts.note(len(plan.chunks), rows, seconds)
+            steps = len(result.answers) // len(plan.chunks)
+            self.counts.note(len(plan.chunks), rows, seconds, steps)
         self._ports.hit("model.settle")
-        self._settle(plan, result)
+        self._settle(plan, batch, result)
         for ping in pings:
             ping.reply.fill("pong")
-        self._ports.emit(BatchSettled(trio.current_time(), self._name, batch.number, seconds))
+        now = trio.current_time()
+        self._ports.emit(BatchSettled(now, self._name, batch.number, seconds, steps))
+
+    async def _answer_of(self, link: WorkerLink, batch: wire.Batch) -> wire.BatchResult:
+        self._stepping = link if batch.multi_step else None
+        try:
+            return await link.execute(batch)
+        finally:
+            self._stepping = None
 
     def _dispatch(self, plan: Plan) -> wire.Batch:
-        self._in_flight = {chunk.waiting.forward for chunk in plan.chunks}
-        copies = self._copies.dispatch(plan)
-        for chunk in plan.chunks:
-            chunk.waiting.rows_done = chunk.end
-            if chunk.waiting.has_left:
-                self._order.leave(chunk.waiting)
+        copies = tuple(self._copies.dispatch(plan))
+        self.passes.dispatch(plan.chunks)
         self._batches += 1
-        self._waiting = [waiting for waiting in self._waiting if not waiting.has_left]
         requests = tuple(request_for(chunk) for chunk in plan.chunks)
         lesson = self._book.lesson(chunk.waiting.forward.grammar for chunk in plan.chunks)
-        return wire.Batch(self._generation, self._batches, tuple(copies), requests, lesson)
+        is_alone = not (self.passes.waiting or self._pings or copies)
+        steps = steps_of(plan.chunks, self._limits, self.counts.last_seconds) if is_alone else 1
+        more = multi_step(plan.chunks, steps)
+        return wire.Batch(self._generation, self._batches, copies, requests, lesson, more)
 
-    def _settle(self, plan: Plan, result: wire.BatchResult) -> None:
+    def _settle(self, plan: Plan, batch: wire.Batch, result: wire.BatchResult) -> None:
         """Gives the answers out: straight to the askers, no mailbox upwards."""
-        self._answered = Counter()
         self._copies.settle()
-        assert len(result.answers) == len(plan.chunks), "a batch has an answer for each request"
-        for chunk, answer in zip(plan.chunks, result.answers, strict=True):
-            self._settle_chunk(chunk, answer)
-        self.gathering.begin(self._answered)
-
-    def _settle_chunk(self, chunk: Chunk, answer: wire.Answer) -> None:
-        forward = chunk.waiting.forward
-        self._in_flight.discard(forward)
-        tracked = self._tracked.get(forward.owner.number, {})
-        if forward not in tracked:  # its owner died meanwhile, or what it builds on failed
-            self._collected.pop(forward, None)
-            self.pins.unpin(forward)
-            return
-        if answer.error is not None:
-            self._fail(chunk.waiting, PassFailed(f"forward pass: {answer.error}"))
-            return
-        collected = self._collected.setdefault(forward, Collected())
-        collected.add(chunk, answer)
-        if not chunk.waiting.has_left:
-            return
-        result = self._collected.pop(forward).result(forward)
-        if forward.decode is not None and self._go_on(chunk.waiting, forward.decode, result):
-            return
-        del tracked[forward]
-        self.pins.unpin(forward)
-        self._answered[forward.owner.number] += bool(forward.outputs)  # who asks nothing waits not
-        forward.reply.fill(result)
-
-    def _go_on(self, waiting: WaitingPass, decode: Decode, result: PassResult) -> bool:
-        """The next step of a sequence takes the place of this one, its pins included."""
-        self.pins.mark(waiting)
-        forward, now = waiting.forward, trio.current_time()
-        if not decode.take(result, forward.page_size, now):
-            return False
-        step = self._order.follow(*decode.next_step(forward, now))
-        tracked = self._tracked[forward.owner.number]
-        del tracked[forward]
-        tracked[step.forward] = step
-        if step.forward.pins is not forward.pins:
-            self.pins.pin(step.forward)
-            self.pins.unpin(forward)
-        self._waiting.append(step)
-        return True
-
-    def _fail(self, first: WaitingPass, error: PassFailed) -> None:
-        """With it fail those that build on what it was to write: nothing of that is there."""
-        tracked = self._tracked[first.forward.owner.number]
-        for waiting in [first, *all_on(first, tracked)]:
-            del tracked[waiting.forward]
-            self._answered[waiting.forward.owner.number] += 1
-            self._withdraw(waiting)
-            refuse(waiting.forward, error)
-            if not waiting.forward.outputs:  # nobody will look at it
-                self._on_fault(waiting.forward.owner, error)
-            error = PassFailed("forward pass: an earlier pass, on which it builds, has failed")
-
-    def _withdraw(self, waiting: WaitingPass) -> None:
-        """Nothing of it is executed any more; in flight, it keeps its pins until it is settled."""
-        forward = waiting.forward
-        waiting.rows_done = len(forward.tokens)
-        self._order.leave(waiting)
-        self._collected.pop(forward, None)
-        self._waiting = [item for item in self._waiting if item is not waiting]
-        self.pins.unmark(forward)
-        if forward not in self._in_flight:
-            self.pins.unpin(forward)
+        now = trio.current_time()
+        self.gathering.begin(self.passes.settle(plan.chunks, batch, result, now))

@@ -34,15 +34,17 @@ class BatchCounts:
         rows = int(limits.step_seconds_max / self.row_seconds)
         return min(rows_max, max(limits.batch_tokens_min, rows))
 
-    def note(self, passes: int, rows: int, seconds: float) -> None:
+    def note(self, passes: int, rows: int, seconds: float, steps: int = 1) -> None:
+        """A batch; of several steps each counts as one."""
+        seconds /= steps
         if rows >= LONG_ROWS:
             before = self.row_seconds
             newest = seconds / rows
             self.row_seconds = newest if before is None else (before + newest) / 2
-        self.batches += 1
-        self.passes += passes
-        self.rows += rows
+        self.batches += steps
+        self.passes += passes * steps
+        self.rows += rows * steps
         self.sizes += [0] * (passes + 1 - len(self.sizes))
-        self.sizes[passes] += 1
+        self.sizes[passes] += steps
         self.last_seconds = seconds
-        self.total_seconds += seconds
+        self.total_seconds += seconds * steps

@@ -14,6 +14,7 @@ import attrs
 from pie_trio.messages import ForwardPass, PageId, ResourceKind
 from pie_trio.services.batch_policy import WaitingPass, written_slots
 from pie_trio.services.page_pool import PagePool
+from pie_trio.services.slot_marks import written_ranges
 
 
 @attrs.define(eq=False)
@@ -40,11 +41,17 @@ class PassPins:
         """Whether a copy of this page is still to be made."""
         return page in self._sources
 
-    def mark(self, waiting: WaitingPass) -> None:
-        """What a step of a sequence has written may be read from now on."""
+    def mark(self, waiting: WaitingPass, steps: int) -> None:
+        """What so many steps of a sequence have written may be read from now on."""
         marks = self._pools[ResourceKind.KV_PAGE].marks
         for page, slots in waiting.written.items():
             marks.set(page, slots)
+        forward = waiting.forward
+        if steps > 1 and forward.decode is not None:
+            pages, last = forward.decode.place(forward, steps - 1)
+            ranges = written_ranges(pages, forward.page_size, last, steps - 1)
+            for index, slots in ranges.items():
+                marks.set(forward.decode.pages[index], slots)
 
     def unmark(self, forward: ForwardPass) -> None:
         """It failed: what it was to write is not there."""

@@ -6,6 +6,8 @@ indexes tables. The texts complete a sentence that begins with "worker lost".
 
 from __future__ import annotations
 
+from itertools import cycle
+
 from gpu_worker import wire
 
 PAGES_MAX = 1 << 24
@@ -29,9 +31,12 @@ def greeting_fault(hello: wire.Hello, granted: wire.WorkerLimits) -> str | None:
 
 def result_fault(batch: wire.Batch, result: wire.BatchResult, vocab_size: int) -> str | None:
     """Why these cannot be the answers to that batch, if that is so."""
-    if len(result.answers) != len(batch.requests):
-        return f"it answered {len(result.answers)} of {len(batch.requests)} requests"
-    for request, answer in zip(batch.requests, result.answers, strict=True):
+    requests, answers = len(batch.requests), len(result.answers)
+    steps = answers // requests if requests else 1
+    steps_max = batch.multi_step.steps if batch.multi_step else 1
+    if answers != steps * requests or not 1 <= steps <= steps_max:
+        return f"it answered {answers} of {requests} requests, of which each has {steps_max} steps"
+    for request, answer in zip(cycle(batch.requests), result.answers, strict=False):
         if answer.error is None and not _fits(request, answer, vocab_size):
             return "it answered a request with something else than what was asked"
     return None

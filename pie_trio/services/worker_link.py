@@ -8,11 +8,9 @@ no process is left behind: drain, a bounded wait, terminate, kill.
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -26,7 +24,7 @@ from pie_trio.errors import WorkerLost, retold
 from pie_trio.mailbox import Reply
 from pie_trio.ports import Ports
 from pie_trio.services.worker_answers import greeting_fault, result_fault
-from pie_trio.services.worker_process import ProcessLike, WorkerProcess
+from pie_trio.services.worker_process import ProcessLike, WorkerProcess, worker_command
 from pie_trio.services.zmq_socket import TrioSocket, open_router
 
 REASON_CHARACTERS = 1000  # of what a worker says about its own end
@@ -62,6 +60,10 @@ class WorkerLink(Protocol):
 
     async def execute(self, batch: wire.Batch) -> wire.BatchResult:
         """Raises `WorkerLost`. Cancelled: the batch may still run; its answer is dropped."""
+        ...
+
+    def halt(self) -> None:
+        """Synchronous: a batch of several steps ends with the step under way, or later."""
         ...
 
     async def wait_lost(self) -> WorkerLost:
@@ -109,6 +111,13 @@ class LocalLink:
             return await in_flight.reply.answer()
         finally:
             del self._waiting[batch.number]
+
+    def halt(self) -> None:
+        """Nobody waits for room: a batch that is not told ends by itself."""
+        assert self.socket is not None, "a link speaks only while its socket is open"
+        if self._lost is None:
+            with suppress(zmq.ZMQError, trio.ClosedResourceError):  # `execute` will notice
+                self.socket.send_nowait([self._work_identity, wire.to_frame(wire.Halt())])
 
     async def wait_lost(self) -> WorkerLost:
         await self._lost_event.wait()
@@ -285,15 +294,3 @@ async def open_process(link: LocalLink, start: Callable[[], ProcessLike]) -> Asy
     finally:
         await link.drain(process)
         process.close()
-
-
-def worker_command(spec: WorkerSpec, generation: int, endpoint: str) -> list[str]:
-    command = [
-        *(sys.executable, "-m", "gpu_worker", "--endpoint", endpoint),
-        *("--generation", str(generation), "--model", str(spec.directory)),
-        *("--parent", str(os.getpid()), "--numeric", spec.settings.numeric.value),
-    ]
-    if spec.settings.pretend:
-        step, row = spec.settings.pretend_step_seconds, spec.settings.pretend_row_seconds
-        command += ["--pretend", "--step-seconds", str(step), "--step-row-seconds", str(row)]
-    return command

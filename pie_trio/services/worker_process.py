@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 import trio
+
+if TYPE_CHECKING:
+    from pie_trio.services.worker_link import WorkerSpec
 
 EPITAPH_BYTES = 4096  # of what it wrote last
 STAT_BYTES = 1024  # of /proc/<pid>/stat: far more than its first fields
@@ -105,3 +109,15 @@ class WorkerProcess:
         size = self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, size - EPITAPH_BYTES))
         return self._errors.read().decode(errors="replace")
+
+
+def worker_command(spec: WorkerSpec, generation: int, endpoint: str) -> list[str]:
+    command = [
+        *(sys.executable, "-m", "gpu_worker", "--endpoint", endpoint),
+        *("--generation", str(generation), "--model", str(spec.directory)),
+        *("--parent", str(os.getpid()), "--numeric", spec.settings.numeric.value),
+    ]
+    if spec.settings.pretend:
+        step, row = spec.settings.pretend_step_seconds, spec.settings.pretend_row_seconds
+        command += ["--pretend", "--step-seconds", str(step), "--step-row-seconds", str(row)]
+    return command

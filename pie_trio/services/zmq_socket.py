@@ -34,6 +34,18 @@ class TrioSocket:
     async def send_multipart(self, frames: Sequence[bytes]) -> None:
         await self._retry(self._senders, lambda: self._socket.send_multipart(frames, AT_ONCE))
 
+    def send_nowait(self, frames: Sequence[bytes]) -> bool:
+        """Whether there was room. Raises `zmq.ZMQError` and `trio.ClosedResourceError`."""
+        if self._is_closed:
+            raise trio.ClosedResourceError
+        try:
+            self._socket.send_multipart(frames, AT_ONCE)
+        except zmq.Again:
+            return False
+        finally:
+            self._wake()
+        return True
+
     async def recv_multipart(self) -> list[bytes]:
         return await self._retry(self._receivers, lambda: self._socket.recv_multipart(AT_ONCE))
 

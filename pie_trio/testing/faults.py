@@ -28,6 +28,7 @@ POINTS: Mapping[str, int] = MappingProxyType(
     {
         "worker.crash-before": 20,  # executing a batch
         "worker.crash-after": 20,  # executing it, before it has answered
+        "worker.crash-between": 10,  # two steps of a batch that has several
         "worker.crash-idle": 6,  # some seconds after it said that it is ready
         "worker.hang": 20,  # the whole process, heartbeats too
         "worker.stuck": 20,  # in a batch, while its heartbeats go on

@@ -14,6 +14,7 @@ import attrs
 import trio
 
 from gpu_worker import wire
+from gpu_worker.multi_step import Steps
 from gpu_worker.pretend import Pace, PretendExecutor, PretendModel
 from pie_trio.errors import WorkerLost, retold
 from pie_trio.services.worker_link import WorkerLink, WorkerSpec
@@ -30,6 +31,7 @@ class WorkerScript:
     never_starts: bool = False
     batches: list[wire.Batch] = attrs.field(factory=list)  # all that were executed or begun
     started: int = 0
+    steps: int = 0  # that were executed, of all batches
 
 
 class InlineLink:
@@ -41,6 +43,7 @@ class InlineLink:
         model = attrs.evolve(PretendModel.read(spec.directory), name=spec.settings.name)
         self._executor = PretendExecutor(model, spec.wire_limits, Pace())
         self._lost: WorkerLost | None = None
+        self._is_called = False
         self._lost_event = trio.Event()
 
     async def wait_ready(self) -> wire.Hello | WorkerLost:
@@ -59,17 +62,28 @@ class InlineLink:
         number = len(self._script.batches)
         if number == self._script.dies_before_batch:
             self.die()
-        rows = sum(len(request.tokens) for request in batch.requests)
-        await trio.sleep(self._script.step_seconds + rows * self._script.row_seconds)
-        if self._lost is not None:
-            raise retold(self._lost)
         arrays = wire.decode(wire.encode(batch))
         assert isinstance(arrays, wire.BatchArrays), "a batch arrives as arrays"
-        result = wire.decode(wire.encode(self._executor.execute(arrays)))
+        self._is_called = False
+        steps = Steps(arrays, self._executor.facts.page_size)
+        while True:
+            await self._last(len(steps.batch.tokens))
+            self._script.steps += 1
+            if not steps.take(self._executor.execute(steps.batch)) or self._is_called:
+                break
+        result = wire.decode(wire.encode(steps.result()))
         assert isinstance(result, wire.BatchResult), "what comes back is a result"
         if number == self._script.dies_after_batch:
             raise retold(self.die())
         return result
+
+    async def _last(self, rows: int) -> None:
+        await trio.sleep(self._script.step_seconds + rows * self._script.row_seconds)
+        if self._lost is not None:
+            raise retold(self._lost)
+
+    def halt(self) -> None:
+        self._is_called = True
 
     async def wait_lost(self) -> WorkerLost:
         await self._lost_event.wait()

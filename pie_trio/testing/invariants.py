@@ -11,6 +11,7 @@ import zlib
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import chain
 
 import attrs
 import trio
@@ -154,7 +155,7 @@ class Watch(trio.abc.Instrument):
         return [
             forward
             for generation in self._generations()
-            for forward in generation.loop._in_flight
+            for forward in generation.loop.passes.in_flight
             if forward.owner.number == number
         ]
 
@@ -220,22 +221,24 @@ class Watch(trio.abc.Instrument):
             return
         if worker.process.how:
             return
-        if not free.isdisjoint(worker.batch.pages.tolist()):
+        more = worker.batch.multi_step
+        pages = chain(worker.batch.pages.tolist(), *(more.spare if more else ()))
+        if not free.isdisjoint(pages):
             self.break_rule("a page is free under a batch in flight")
 
     def _note_dispatch(self, engine: Engine, event: BatchDispatched) -> None:
         loop = self._loop_of(engine, event.model)
         alive = {instance.owner.number for instance in engine._running.values()}
-        for forward in loop._in_flight:
+        for forward in loop.passes.in_flight:
             for row in range(len(forward.tokens)):  # a chunk's seed tells where it begins
                 self._passes[event.model, seed_from_row(forward.seed, row)] = forward
             if forward.owner.number not in alive:
                 self.break_rule("the work of the dead is dispatched")
-        if len({forward.owner for forward in loop._in_flight}) > 1:
+        if len({forward.owner for forward in loop.passes.in_flight}) > 1:
             self.reached["a batch of several instances"] += 1
         fault = self.plan.strikes("kill.dispatch")
-        if fault is not None and loop._in_flight:
-            owners = sorted({forward.owner.number for forward in loop._in_flight})
+        if fault is not None and loop.passes.in_flight:
+            owners = sorted({forward.owner.number for forward in loop.passes.in_flight})
             self._kill(owners[int(fault.size * len(owners))])
 
     def _loop_of(self, engine: Engine, model: str) -> ModelLoop:

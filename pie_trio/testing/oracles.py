@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from pie_trio.engine import Engine
 from pie_trio.messages import ResourceKind
+from pie_trio.services.pass_table import PassTable
 from pie_trio.testing.scripts import STEADY
 from pie_trio.testing.sim_net import SimListener
 from pie_trio.testing.sim_web import SimWeb
@@ -26,11 +27,15 @@ def at_rest(engine: Engine) -> bool:
     if engine._running or engine._launching:
         return False
     return all(
-        not generation.loop._in_flight
+        not generation.loop.passes.in_flight
         and not any(p.limbo_count for p in generation.manager.pools.values())
         for model in engine.models.values()
         if (generation := model.generation) is not None
     )
+
+
+def _is_busy(passes: PassTable) -> bool:
+    return any(passes.tracked.values()) or bool(passes.waiting or passes.collected)
 
 
 def engine_rules(engine: Engine) -> Iterator[str]:
@@ -44,7 +49,7 @@ def engine_rules(engine: Engine) -> Iterator[str]:
         if generation.residents:
             yield "a resident is left"
         loop, manager = generation.loop, generation.manager
-        if any(loop._tracked.values()) or loop._waiting or loop._collected or loop._pings:
+        if _is_busy(loop.passes) or loop._pings:
             yield "orphan commands in the model's loop"
         if manager._waiters or manager._leases:
             yield "somebody still waits for pages"
@@ -57,7 +62,7 @@ def engine_rules(engine: Engine) -> Iterator[str]:
             exported = {p for e in manager.pools[kind].all_exports() for p in e.pages}
             if books.exported != len(exported):
                 yield "a page is exported without an export"
-        if loop.pins._sources:
+        if loop.passes.pins._sources:
             yield "a copy is for ever still to be made"
     if engine._topics.topic_count and any(
         topic.subscriptions

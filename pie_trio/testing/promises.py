@@ -199,7 +199,7 @@ class Promises:
         past = self._pasts.get(generation)
         if past is None:
             past = self._pasts[generation] = _Past(model, generation)
-        tracked = generation.loop._tracked
+        tracked = generation.loop.passes.tracked
         count = sum(map(len, tracked.values()))
         if count != past.tracked:
             past.tracked = count

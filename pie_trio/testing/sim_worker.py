@@ -17,6 +17,7 @@ import trio
 import zmq
 
 from gpu_worker import wire
+from gpu_worker.multi_step import Steps
 from gpu_worker.pretend import Pace, PretendExecutor, PretendModel
 from gpu_worker.serve import execute_or_explain
 from pie_trio.services.worker_link import LocalLink, WorkerLink, WorkerSpec, open_process
@@ -91,6 +92,8 @@ class SimWorker:
         )
         while True:
             message = await self._hear()
+            if isinstance(message, wire.Halt):
+                continue
             if isinstance(message, wire.Drain):
                 self._say(wire.Drained())
                 return
@@ -137,20 +140,28 @@ class SimWorker:
         if self._hangs or strikes("worker.stuck"):
             await trio.sleep_forever()
         slow = strikes("worker.slow")
-        rows = len(batch.tokens)
-        await trio.sleep(
-            self.pace.step_seconds
-            + rows * self.pace.row_seconds
-            + (slow.size * SLOW_SECONDS if slow else 0)
-        )
-        result = execute_or_explain(executor, batch, lambda _report: None)
-        result = self._spoil(result)
+        await trio.sleep(slow.size * SLOW_SECONDS if slow else 0)
+        result = self._spoil(await self._step_by_step(executor, batch))
         self.batch = None
         self.on_batch(self, None)
         if strikes("worker.crash-after"):
             self._crash()
         await trio.lowlevel.checkpoint()
         self._say(result)
+
+    async def _step_by_step(
+        self, executor: PretendExecutor, batch: wire.BatchArrays
+    ) -> wire.BatchResult:
+        """As `gpu_worker.multi_step.execute_steps`, in Trio's time."""
+        steps = Steps(batch, executor.facts.page_size)
+        while True:
+            rows = len(steps.batch.tokens)
+            await trio.sleep(self.pace.step_seconds + rows * self.pace.row_seconds)
+            result = execute_or_explain(executor, steps.batch, lambda _report: None)
+            if not steps.take(result) or self._from_link.statistics().current_buffer_used:
+                return steps.result()
+            if self.plan.strikes("worker.crash-between"):
+                self._crash()
 
     def _spoil(self, result: wire.BatchResult) -> wire.BatchResult:
         failed = wire.Answer((), (), REFUSAL)

@@ -147,6 +147,7 @@ class MemoryQueue:
                 pages,
                 lambda _step: 0,
                 sequence.wake,
+                lambda: None,
                 Limits(),
                 slots,
                 sequence.adjusting,

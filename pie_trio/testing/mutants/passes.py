@@ -6,7 +6,7 @@ from typing import Final
 
 from pie_trio.testing.mutants.mutant import Mutant
 
-_LOOP: Final = "pie_trio/actors/model.py"
+_TABLE: Final = "pie_trio/services/pass_table.py"
 _PINS: Final = "pie_trio/services/pass_pins.py"
 _ORDER: Final = "pie_trio/services/pass_order.py"
 _POLICY: Final = "pie_trio/services/batch_policy.py"
@@ -14,56 +14,52 @@ _POLICY: Final = "pie_trio/services/batch_policy.py"
 PASSES: Final = (
     Mutant(
         "freed_in_flight",
-        _LOOP,
-        before="            if forward not in self._in_flight:\n"
+        _TABLE,
+        before="            if forward not in self.in_flight:\n"
         "                self.pins.unpin(forward)\n"
-        "                self._collected.pop(forward, None)",
-        after="            self.pins.unpin(forward)\n"
-        "            self._collected.pop(forward, None)",
+        "                self.collected.pop(forward, None)",
+        after="            self.pins.unpin(forward)\n            self.collected.pop(forward, None)",
         why="the pins of a pass in flight go when its asker dies, not when it settles",
         source="vllm-ascend 14055, tpu-inference 3449",
     ),
     Mutant(
         "abort_after_deletion",
-        _LOOP,
-        before="        self._waiting = [w for w in self._waiting if w.forward.owner != owner]\n",
+        _TABLE,
+        before="        self.waiting = [w for w in self.waiting if w.forward.owner != owner]\n",
         after="",
         why="a dead asker's pass is off the books but still in the line, and is executed",
         source="SGLang 34894 (decoded on for 71 s after the disconnect)",
     ),
     Mutant(
         "pins_of_the_dead",
-        _LOOP,
-        before="            self._collected.pop(forward, None)\n"
+        _TABLE,
+        before="            self.collected.pop(forward, None)\n"
         "            self.pins.unpin(forward)\n            return",
-        after="            self._collected.pop(forward, None)\n            return",
+        after="            self.collected.pop(forward, None)\n            return",
         why="what a batch pinned for an asker that died meanwhile is never given back",
         source="vLLM 46283, vllm-ascend 16662",
     ),
     Mutant(
         "answers_shifted",
-        _LOOP,
-        before="        for chunk, answer in zip(plan.chunks, result.answers, strict=True):\n"
-        "            self._settle_chunk(chunk, answer)",
+        _TABLE,
+        before="        for place, chunk in enumerate(chunks):\n",
         after="        def is_dead(chunk: Chunk) -> bool:\n"
-        "            return chunk.waiting.forward.owner.number not in self._tracked\n\n"
-        "        in_line = sorted(plan.chunks, key=is_dead)\n"
-        "        for chunk, answer in zip(in_line, result.answers, strict=True):\n"
-        "            self._settle_chunk(chunk, answer)",
+        "            return chunk.waiting.forward.owner.number not in self.tracked\n\n"
+        "        for place, chunk in enumerate(sorted(chunks, key=is_dead)):\n",
         why="answers are matched after the dead were taken out of the batch: neighbours swap texts",
         source="contract 9.33",
     ),
     Mutant(
         "epoch_queue",
-        _LOOP,
+        _TABLE,
         before="        for forward in living:\n",
-        after="        for forward in living & self._in_flight:\n",
+        after="        for forward in living & self.in_flight:\n",
         why="a lost worker's batch is refused, but what waited behind it is never answered",
         source="prototype epoch_queue; TensorRT-LLM 5820",
     ),
     Mutant(
         "failed_text_counts",
-        _LOOP,
+        _TABLE,
         before="        self.pins.unmark(forward)\n",
         after="",
         why="what a failed pass was to write counts as written, and is read",

@@ -31,7 +31,7 @@ QUEUES: Final = (
     Mutant(
         "shared_write",
         _ACCESS,
-        before="    return pool.is_shared(page) or residence.loop.pins.is_source(page)",
+        before="    return pool.is_shared(page) or residence.loop.passes.pins.is_source(page)",
         after="    return len(pool._holders[page]) > 2",
         why="a page that two hold is written in place, under the eyes of the other",
         source="prototype shared_write; contract 9.14",

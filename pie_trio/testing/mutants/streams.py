@@ -37,8 +37,8 @@ STREAMS: Final = (
     Mutant(
         "stop_unheard",
         _DECODE,
-        before="        return FinishReason.CANCELLED if self._is_stopping else None\n",
-        after="        return None\n",
+        before="        if self.reason is None and self._is_stopping:\n",
+        after="        if False:\n",
         why="a stream that was stopped or dropped decodes on until its budget is spent",
         source="SGLang 34894 (decoded on for 71 s after the disconnect)",
     ),
