@@ -6,6 +6,7 @@ It must never be made for a shape that the kernels do not cover (`covers`).
 """
 
 import ctypes
+from typing import Any
 
 import attrs
 import numpy as np
@@ -18,8 +19,8 @@ from gpu_worker.native.library import Library
 from gpu_worker.native.linear import PanelLinear, Panels
 from gpu_worker.native.memory import PagedMemory
 from gpu_worker.native.packed import Packed
-from gpu_worker.native.plan import KernelPlan, make_plan
-from gpu_worker.native.structures import DecoderView, LayerView, PlanView, StepView
+from gpu_worker.native.structures import BatchView, DecoderView, LayerView, RoomView
+from gpu_worker.wire.arrays import Array
 
 
 @attrs.frozen(eq=False)
@@ -71,59 +72,37 @@ class NativeDecoder:
         self._layer_views = (LayerView * config.layers)(*(layer.view() for layer in self._layers))
         self._view = self._make_view()
         self._at = ctypes.addressof(self._view)
+        self._room = self._make_room()
         self._scratch = aligned_empty((0,), np.float32)
         self.logits, self.best = self._head, self._head.best
 
     def forward(self, step: Step) -> torch.Tensor:
         hidden = torch.empty(len(step.rows), self._config.hidden)
-        plan = self._plan(step)
-        view = self._step(step, plan)
-        tokens = step.batch.tokens[step.rows]
-        view.tokens, view.slots = tokens.ctypes.data, step.slots.data_ptr()
-        view.hidden = hidden.data_ptr()
-        self._library.call("pie_forward", self._at, ctypes.addressof(view))
+        self._call("pie_forward", step, hidden)
         return hidden
 
     def attend(self, layer: int, joined: torch.Tensor, step: Step) -> torch.Tensor:
         """One layer's part that is no product: turns and keeps rows, then attends."""
         result = torch.empty(len(joined), self._config.heads * self._config.head_width)
-        plan = self._plan(step)
-        view = self._step(step, plan)
-        self._library.call(
-            "pie_attend",
-            *(self._at, ctypes.addressof(view), layer, joined.data_ptr(), result.data_ptr()),
-        )
+        self._call("pie_attend", step, result, layer, joined.data_ptr(), result.data_ptr())
         return result
 
-    def _plan(self, step: Step) -> KernelPlan:
-        config = self._config
-        return make_plan(step, config.heads // config.key_heads, config.key_heads)
+    def _call(self, name: str, step: Step, hidden: torch.Tensor, *others: int) -> None:
+        """Again with more scratch memory where it was too little."""
+        batch = view_of(step)
+        room = self._room
+        room.slots, room.hidden = step.slots.data_ptr(), hidden.data_ptr()
+        views = (self._at, ctypes.addressof(batch), ctypes.addressof(room))
+        while needed := self._library.call(name, *views, *others):
+            self._scratch = aligned_empty((needed,), np.float32)
+            room.scratch, room.scratch_floats = self._scratch.ctypes.data, needed
 
-    def _step(self, step: Step, plan: KernelPlan) -> StepView:
-        """Points into the plan and the scratch memory; both must outlive it."""
-        config, memory = self._config, self.memory
-        rows, parts = len(step.rows), plan.part_count
-        floats = self._library.call("pie_scratch_floats", self._at, rows)
-        partial = parts * self._library.call(
-            "pie_partial_floats", config.heads, config.key_heads, config.head_width
-        )
-        if len(self._scratch) < floats + partial:
-            self._scratch = aligned_empty((floats + partial,), np.float32)
-        at = self._scratch.ctypes.data
-        return StepView(
-            rows=rows,
-            positions=plan.positions.ctypes.data,
-            places=plan.places.ctypes.data,
+    def _make_room(self) -> RoomView:
+        memory = self.memory
+        return RoomView(
             keys=memory.keys.data_ptr(),
             values=memory.values.data_ptr(),
             layer_floats=memory.keys.stride(0),
-            plan=PlanView(
-                *(config.heads, config.key_heads, config.head_width, len(plan.tiles), parts),
-                *(plan.tiles.ctypes.data, plan.pages.ctypes.data),
-                *(plan.interval_indptr.ctypes.data, plan.intervals.ctypes.data),
-                at + floats * 4,
-            ),
-            scratch=at,
         )
 
     def _make_view(self) -> DecoderView:
@@ -141,3 +120,28 @@ class NativeDecoder:
             embedding=self._embedding.data_ptr(),
             epsilon=config.epsilon,
         )
+
+
+def view_of(step: Step) -> BatchView:
+    """Points into the arrays of the step, which must outlive it."""
+    batch = step.batch
+    return BatchView(
+        len(step.requests),
+        _address(step.requests, np.int64),
+        _address(batch.tokens),
+        _address(batch.positions),
+        _address(batch.row_indptr),
+        _address(batch.pages),
+        _address(batch.page_indptr),
+        _address(batch.last_page_lengths),
+        _address(batch.masked, np.uint8),
+        _address(batch.mask_indptr),
+        _address(batch.mask_intervals),
+    )
+
+
+def _address(array: Array, kind: type[np.integer[Any]] = np.int32) -> int:
+    assert array.dtype == kind, "the kernels read the types that the wire carries"
+    assert array.flags.c_contiguous, "the kernels read numbers that lie together"
+    address: int = array.__array_interface__["data"][0]
+    return address

@@ -22,13 +22,10 @@ _SIGNATURES: dict[str, tuple[tuple[Any, ...], Any]] = {
     "pie_int8_bytes": ((_N, _N), _N),
     "pie_pack_int8": ((_P, _N, _N, _N, _P), None),
     "pie_product": ((_P, _P, _N, _P, _N, _P, _N), None),
-    "pie_best": ((_P, _P, _N, _P, _P, _P, _P), None),
-    "pie_prepared_bytes": ((_P, _N), _N),
-    "pie_best_bytes": ((_N,), _N),
-    "pie_scratch_floats": ((_P, _N), _N),
-    "pie_partial_floats": ((_N, _N, _N), _N),
-    "pie_forward": ((_P, _P), None),
-    "pie_attend": ((_P, _P, _N, _P, _P), None),
+    "pie_product_bytes": ((_P, _N), _N),
+    "pie_best": ((_P, _P, _N, _P, _P, _P), None),
+    "pie_forward": ((_P, _P, _P), _N),
+    "pie_attend": ((_P, _P, _P, _N, _P, _P), _N),
 }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from gpu_worker.kernels import Parameter
+from gpu_worker.native.arrays import aligned_empty
 from gpu_worker.native.library import Library
 from gpu_worker.native.packed import Packed
 from gpu_worker.native.structures import WeightView
@@ -84,10 +85,10 @@ class PanelLinear:
         """The products; of a gate, silu(gate) * up."""
         width = self._view.outputs // (2 if self._is_gate else 1)
         result = torch.empty(len(rows), width)
-        prepared = self._prepared(len(rows))
+        room = self._room(len(rows))
         self._library.call(
             "pie_product",
-            *(self._at, rows.data_ptr(), len(rows), prepared.ctypes.data),
+            *(self._at, rows.data_ptr(), len(rows), room.ctypes.data),
             *(GATE if self._is_gate else STORE, result.data_ptr(), width),
         )
         return result
@@ -95,15 +96,14 @@ class PanelLinear:
     def best(self, rows: torch.Tensor) -> tuple[Array, Array]:
         """The first of the outputs with the greatest product, and whether all are finite."""
         count = len(rows)
-        best, finite = np.empty(count, np.int64), np.empty(count, np.uint8)
-        prepared = self._prepared(count)
-        room = np.empty(self._library.call("pie_best_bytes", count), np.uint8)
+        best, finite = np.empty(count, np.int64), np.empty(count, np.bool_)
+        room = self._room(count)
         self._library.call(
             "pie_best",
-            *(self._at, rows.data_ptr(), count, prepared.ctypes.data, room.ctypes.data),
+            *(self._at, rows.data_ptr(), count, room.ctypes.data),
             *(best.ctypes.data, finite.ctypes.data),
         )
-        return best, finite.astype(bool)
+        return best, finite
 
-    def _prepared(self, rows: int) -> Array:
-        return np.empty(self._library.call("pie_prepared_bytes", self._at, rows), np.uint8)
+    def _room(self, rows: int) -> Array:
+        return aligned_empty((self._library.call("pie_product_bytes", self._at, rows),), np.uint8)

@@ -1,6 +1,6 @@
 """The structures that the kernels read, as Python lays them out.
 
-Owns the fields, in the order of `source/weight.h`, `source/attention.h` and `source/forward.c`;
+Owns the fields, in the order of `source/weight.h`, `source/plan.h` and `source/forward.c`;
 `library` refuses a library whose sizes differ. A structure holds addresses: who makes one keeps
 what it points to alive.
 It must never hold a tensor.
@@ -47,26 +47,27 @@ class DecoderView(ctypes.Structure):
     )
 
 
-class PlanView(ctypes.Structure):
-    """What a batch means for attention."""
+class BatchView(ctypes.Structure):
+    """The arrays of a batch that the kernels read, and which of its requests are executed."""
 
     _fields_ = (
-        *((name, _N) for name in ("heads", "key_heads", "width", "tile_count", "part_count")),
-        *((name, _P) for name in ("tiles", "pages", "interval_indptr", "intervals", "partial")),
+        ("chosen_count", _N),
+        *((name, _P) for name in ("chosen", "tokens", "positions", "row_indptr", "pages")),
+        *((name, _P) for name in ("page_indptr", "last_page_lengths", "masked", "mask_indptr")),
+        ("mask_intervals", _P),
     )
 
 
-class StepView(ctypes.Structure):
-    """What one pass reads and writes."""
+class RoomView(ctypes.Structure):
+    """Where a pass reads and writes."""
 
     _fields_ = (
-        ("rows", _N),
-        *((name, _P) for name in ("tokens", "positions", "places", "slots", "keys", "values")),
+        *((name, _P) for name in ("slots", "keys", "values")),
         ("layer_floats", _N),
-        ("plan", PlanView),
         ("scratch", _P),
+        ("scratch_floats", _N),
         ("hidden", _P),
     )
 
 
-VIEWS = (WeightView, LayerView, DecoderView, StepView)
+VIEWS = (WeightView, LayerView, DecoderView, BatchView, RoomView)

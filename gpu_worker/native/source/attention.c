@@ -106,10 +106,6 @@ int64_t partial_floats(int64_t heads, int64_t key_heads, int64_t width) {
     return rows * heads * (width + 2);
 }
 
-EXPORT int64_t pie_partial_floats(int64_t heads, int64_t key_heads, int64_t width) {
-    return partial_floats(heads, key_heads, width);
-}
-
 void attend(const Member *me, const Plan *plan, const Layer *layer) {
     each_item(me, plan, layer, attend_work);
 }

@@ -2,9 +2,9 @@
 //
 // The threads come together once and stay until the last row is normed. In each layer every row is
 // appended to its pages before any row attends, so a later request of a batch may read what an
-// earlier one wrote. The batch has been checked: the numbers in it are followed blindly.
+// earlier one wrote.
 
-#include "attention.h"
+#include "plan.h"
 #include "products.h"
 #include "rows.h"
 
@@ -25,24 +25,21 @@ typedef struct {
     float epsilon;
 } Decoder;
 
-// The layout is that of `StepView`.
+// Where a pass reads and writes. The layout is that of `RoomView`.
 typedef struct {
-    int64_t rows;
-    const int32_t *tokens;     // -1-s reads slot s of `slots`
-    const int32_t *positions;  // at least nought
-    const int64_t *places;     // page * SLOTS + slot
-    const float *slots;        // [slot, hidden]
-    float *keys, *values;      // [layer, page, ...]
-    int64_t layer_floats;      // from one layer to the next
-    Plan plan;
-    float *scratch;  // `pie_scratch_floats` of them
-    float *hidden;   // [row, hidden], the result
-} Step;
+    const float *slots;    // [slot, hidden]
+    float *keys, *values;  // [layer, page, ...]
+    int64_t layer_floats;  // from one layer to the next
+    float *scratch;
+    int64_t scratch_floats;
+    float *hidden;  // [row, hidden], the result
+} Room;
 
-// What a step computes with, cut out of its scratch memory.
+// What a pass computes with, cut out of its scratch memory.
 typedef struct {
     const Decoder *decoder;
-    const Step *step;
+    const Room *room;
+    Planned planned;
     Rows normed, joined, attended, gated;
     float *turns;
     char *prepared;  // of the rows that are multiplied next
@@ -73,23 +70,32 @@ static Rows rows_at(float **scratch, int64_t rows, int64_t width) {
     return made;
 }
 
-EXPORT int64_t pie_scratch_floats(const Decoder *decoder, int64_t rows) {
-    int64_t row = stride_of(decoder->hidden) + stride_of(decoder->heads * decoder->width) +
-                  stride_of(decoder->feed) + stride_of(joined_width(decoder)) +
-                  stride_of(decoder->width) + prepared_most(decoder);
-    return rows * row;
+static int64_t row_floats(const Decoder *decoder) {
+    return stride_of(decoder->hidden) + stride_of(decoder->heads * decoder->width) +
+           stride_of(decoder->feed) + stride_of(joined_width(decoder)) +
+           stride_of(decoder->width) + prepared_most(decoder);
 }
 
-static Pass lay_out(const Decoder *decoder, const Step *step) {
-    float *scratch = step->scratch;
-    Pass pass = {.decoder = decoder, .step = step};
-    pass.normed = rows_at(&scratch, step->rows, decoder->hidden);
-    pass.joined = rows_at(&scratch, step->rows, joined_width(decoder));
-    pass.attended = rows_at(&scratch, step->rows, decoder->heads * decoder->width);
-    pass.gated = rows_at(&scratch, step->rows, decoder->feed);
-    pass.turns = (float *)rows_at(&scratch, step->rows, decoder->width).values;
-    pass.prepared = (char *)scratch;
-    return pass;
+// The floats of scratch memory that are missing if there is too little of it, as far as is known.
+static int64_t lay_out(Pass *pass, const Decoder *decoder, const Batch *batch, const Room *room) {
+    int threads = team_size();
+    Plan *plan = &pass->planned.attention;
+    int64_t rows = chosen_rows(batch), planned = plan_floats(batch, threads);
+    int64_t needed = planned + rows * row_floats(decoder);
+    if (room->scratch_floats < needed) return needed;
+    *pass = (Pass){.decoder = decoder, .room = room};
+    *plan = (Plan){.heads = decoder->heads, .key_heads = decoder->key_heads, .width = decoder->width};
+    plan_batch(&pass->planned, batch, threads, room->scratch);
+    float *scratch = room->scratch + planned;
+    pass->normed = rows_at(&scratch, rows, decoder->hidden);
+    pass->joined = rows_at(&scratch, rows, joined_width(decoder));
+    pass->attended = rows_at(&scratch, rows, decoder->heads * decoder->width);
+    pass->gated = rows_at(&scratch, rows, decoder->feed);
+    pass->turns = (float *)rows_at(&scratch, rows, decoder->width).values;
+    pass->prepared = (char *)scratch;
+    plan->partial = room->scratch + needed;
+    needed += plan->part_count * partial_floats(decoder->heads, decoder->key_heads, decoder->width);
+    return room->scratch_floats < needed ? needed : 0;
 }
 
 static float *row_of(const Rows *rows, int64_t row) {
@@ -102,19 +108,19 @@ static void prepare(const Pass *pass, const Weight *weight, const float *row, in
 
 static void begin_turns(const Pass *pass, int64_t row) {
     const Decoder *decoder = pass->decoder;
-    turn_of(decoder->frequencies, pass->step->positions[row], decoder->width / 2,
+    turn_of(decoder->frequencies, pass->planned.positions[row], decoder->width / 2,
             pass->turns + row * stride_of(decoder->width));
 }
 
 static void begin_rows(const Member *me, const Pass *pass) {
     const Decoder *decoder = pass->decoder;
-    const Step *step = pass->step;
+    const Room *room = pass->room;
     int64_t row, end;
     while (team_take(me, 1, &row, &end)) {
-        float *hidden = step->hidden + row * decoder->hidden;
-        int64_t token = step->tokens[row];
+        float *hidden = room->hidden + row * decoder->hidden;
+        int64_t token = pass->planned.tokens[row];
         if (token < 0) {
-            memcpy(hidden, step->slots + (-1 - token) * decoder->hidden,
+            memcpy(hidden, room->slots + (-1 - token) * decoder->hidden,
                    sizeof(float) * (size_t)decoder->hidden);
         } else {
             widen_row(decoder->embedding + token * decoder->hidden, hidden, decoder->hidden);
@@ -127,10 +133,10 @@ static void begin_rows(const Member *me, const Pass *pass) {
 static void norm_rows(const Member *me, const Pass *pass, const float *norm, const Weight *next) {
     const Decoder *decoder = pass->decoder;
     int64_t row, end;
-    team_meet(me, pass->step->rows);
+    team_meet(me, pass->planned.rows);
     while (team_take(me, 1, &row, &end)) {
         float *normed = row_of(&pass->normed, row);
-        norm_row(pass->step->hidden + row * decoder->hidden, norm, normed, decoder->hidden,
+        norm_row(pass->room->hidden + row * decoder->hidden, norm, normed, decoder->hidden,
                  decoder->epsilon);
         if (prepared_bytes(next)) prepare(pass, next, normed, row);
     }
@@ -153,10 +159,10 @@ static void multiply(const Member *me, const Pass *pass, const Weight *weight, R
 static void append_rows(const Member *me, const Pass *pass, float *keys, float *values) {
     const Decoder *decoder = pass->decoder;
     int64_t page_floats = decoder->key_heads * decoder->width * SLOTS, row, end;
-    team_meet(me, pass->step->rows);
+    team_meet(me, pass->planned.rows);
     while (team_take(me, 1, &row, &end)) {
         float *joined = row_of(&pass->joined, row), *key = joined + decoder->heads * decoder->width;
-        int64_t place = pass->step->places[row], page = place / SLOTS * page_floats;
+        int64_t place = pass->planned.places[row], page = place / SLOTS * page_floats;
         rotate_heads(joined, decoder->heads + decoder->key_heads, decoder->width / 2,
                      pass->turns + row * stride_of(decoder->width));
         append_row(key, key + decoder->key_heads * decoder->width, decoder->key_heads,
@@ -166,7 +172,7 @@ static void append_rows(const Member *me, const Pass *pass, float *keys, float *
 
 static void attend_rows(const Member *me, const Pass *pass, const float *keys,
                         const float *values) {
-    const Plan *plan = &pass->step->plan;
+    const Plan *plan = &pass->planned.attention;
     Layer layer = {.keys = keys, .values = values, .joined = pass->joined.values,
                    .stride = pass->joined.stride, .result_stride = pass->attended.stride,
                    .result = (float *)pass->attended.values};
@@ -180,12 +186,12 @@ static void attend_rows(const Member *me, const Pass *pass, const float *keys,
 
 static void run_layer(const Member *me, const Pass *pass, int64_t number) {
     const Decoder *decoder = pass->decoder;
-    const Step *step = pass->step;
+    const Room *room = pass->room;
     const Parameters *own = decoder->parameters + number;
     const Weight *after = number + 1 < decoder->layers ? &own[1].query_key_value : 0;
-    float *keys = step->keys + number * step->layer_floats;
-    float *values = step->values + number * step->layer_floats;
-    Sink hidden = {ADD, decoder->hidden, step->hidden, 0};
+    float *keys = room->keys + number * room->layer_floats;
+    float *values = room->values + number * room->layer_floats;
+    Sink hidden = {ADD, decoder->hidden, room->hidden, 0};
     norm_rows(me, pass, own->attention_norm, &own->query_key_value);
     multiply(me, pass, &own->query_key_value, pass->normed,
              (Sink){STORE, pass->joined.stride, (float *)pass->joined.values, 0}, &own->attended);
@@ -205,36 +211,44 @@ static void run(const Member *me, const Pass *pass) {
     int64_t row, end;
     begin_rows(me, pass);
     for (int64_t number = 0; number < decoder->layers; number++) run_layer(me, pass, number);
-    team_meet(me, pass->step->rows);
+    team_meet(me, pass->planned.rows);
     while (team_take(me, 1, &row, &end)) {
-        float *hidden = pass->step->hidden + row * decoder->hidden;
+        float *hidden = pass->room->hidden + row * decoder->hidden;
         norm_row(hidden, decoder->norm, hidden, decoder->hidden, decoder->epsilon);
     }
 }
 
-EXPORT void pie_forward(const Decoder *decoder, const Step *step) {
+// Nought when it is done; else nothing was done, and the scratch memory needs so many floats.
+EXPORT int64_t pie_forward(const Decoder *decoder, const Batch *batch, const Room *room) {
     Team team;
-    Pass pass = lay_out(decoder, step);
+    Pass pass;
     int threads = team_size();
-    team_start(&team, threads, step->rows);
+    int64_t needed = lay_out(&pass, decoder, batch, room);
+    if (needed) return needed;
+    team_start(&team, threads, pass.planned.rows);
 #pragma omp parallel num_threads(threads)
     {
         Member me = {&team, omp_get_thread_num(), omp_get_num_threads()};
         run(&me, &pass);
     }
+    return 0;
 }
 
 // Turns and keeps the joined rows of one layer, which are dense, and attends; without any product.
-EXPORT void pie_attend(const Decoder *decoder, const Step *step, int64_t number, float *joined,
-                       float *result) {
+// The answer is that of `pie_forward`.
+EXPORT int64_t pie_attend(const Decoder *decoder, const Batch *batch, const Room *room,
+                          int64_t number, float *joined, float *result) {
     Team team;
-    Pass pass = lay_out(decoder, step);
-    float *keys = step->keys + number * step->layer_floats;
-    float *values = step->values + number * step->layer_floats;
+    Pass pass;
+    float *keys = room->keys + number * room->layer_floats;
+    float *values = room->values + number * room->layer_floats;
     int threads = team_size();
-    pass.joined = (Rows){step->rows, joined_width(decoder), joined, 0};
-    pass.attended = (Rows){step->rows, decoder->heads * decoder->width, result, 0};
-    for (int64_t row = 0; row < step->rows; row++) begin_turns(&pass, row);
+    int64_t needed = lay_out(&pass, decoder, batch, room), rows;
+    if (needed) return needed;
+    rows = pass.planned.rows;
+    pass.joined = (Rows){rows, joined_width(decoder), joined, 0};
+    pass.attended = (Rows){rows, decoder->heads * decoder->width, result, 0};
+    for (int64_t row = 0; row < rows; row++) begin_turns(&pass, row);
     team_start(&team, threads, 0);
 #pragma omp parallel num_threads(threads)
     {
@@ -242,6 +256,7 @@ EXPORT void pie_attend(const Decoder *decoder, const Step *step, int64_t number,
         append_rows(&me, &pass, keys, values);
         attend_rows(&me, &pass, keys, values);
     }
+    return 0;
 }
 
 // The sizes of what Python lays out, and how many outputs lie together in a packed weight.
@@ -249,6 +264,7 @@ EXPORT void pie_sizes(int64_t *sizes) {
     sizes[0] = sizeof(Weight);
     sizes[1] = sizeof(Parameters);
     sizes[2] = sizeof(Decoder);
-    sizes[3] = sizeof(Step);
-    sizes[4] = PANEL;
+    sizes[3] = sizeof(Batch);
+    sizes[4] = sizeof(Room);
+    sizes[5] = PANEL;
 }

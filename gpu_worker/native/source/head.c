@@ -20,12 +20,14 @@ static void start(Team *team, int threads, const Weight *weight, int64_t rows) {
     team_start(team, threads, prepared_bytes(weight) ? rows : product_items(weight, rows));
 }
 
-EXPORT int64_t pie_prepared_bytes(const Weight *weight, int64_t rows) {
-    return rows * prepared_bytes(weight);
+static int64_t best_bytes(int64_t rows) { return (int64_t)sizeof(Best) * rows * team_size(); }
+
+// The room that a product of so many rows needs, which begins at a line.
+EXPORT int64_t pie_product_bytes(const Weight *weight, int64_t rows) {
+    return best_bytes(rows) + rows * prepared_bytes(weight);
 }
 
-// input [row, depth] is dense; results go where `finish` says. `prepared` is room for
-// `pie_prepared_bytes`.
+// input [row, depth] is dense; results go where `finish` says. `prepared` is the room.
 EXPORT void pie_product(const Weight *weight, const float *input, int64_t rows, char *prepared,
                         int64_t finish, float *output, int64_t stride) {
     Team team;
@@ -38,10 +40,6 @@ EXPORT void pie_product(const Weight *weight, const float *input, int64_t rows, 
         Member me = {&team, omp_get_thread_num(), omp_get_num_threads()};
         multiply(&me, weight, &given, &sink);
     }
-}
-
-EXPORT int64_t pie_best_bytes(int64_t rows) {
-    return (int64_t)sizeof(Best) * (rows * team_size() + 1);
 }
 
 // The best of all lanes of all threads; of equal ones the first.
@@ -65,12 +63,12 @@ static void choose_best(const Best *best, int64_t rows, int threads, int64_t row
 }
 
 // For each row the first of the outputs with the greatest product, and whether all are finite.
-EXPORT void pie_best(const Weight *weight, const float *input, int64_t rows, char *prepared,
-                     char *room, int64_t *outputs, uint8_t *finite) {
+EXPORT void pie_best(const Weight *weight, const float *input, int64_t rows, char *room,
+                     int64_t *outputs, uint8_t *finite) {
     Team team;
     int threads = team_size();
-    Best *best = (Best *)(((uintptr_t)room + sizeof(floats) - 1) / sizeof(floats) * sizeof(floats));
-    Rows given = {rows, weight->depth, input, prepared};
+    Best *best = (Best *)room;
+    Rows given = {rows, weight->depth, input, room + best_bytes(rows)};
     for (int64_t i = 0; i < rows * threads; i++) {
         best[i] = (Best){all(-INFINITY), all(0), INT32_MAX - (ints){0}};
     }
