@@ -13,7 +13,9 @@ from typing import Any
 import attrs
 import trio
 
-from benchmarks.paper.completions import Part, Talk, constant, run_program
+from benchmarks.paper.completions import Completions, Talk, constant, run_program
+from benchmarks.paper.neighbours import PLAIN, Neighbour, open_neighbours
+from benchmarks.paper.prompts import Part
 from benchmarks.paper.proxy import open_proxy
 from benchmarks.paper.record import Run, rotated
 from benchmarks.paper.served import GUESTS, Served, open_served
@@ -56,7 +58,7 @@ async def react_inside(room: Room, name: str) -> None:
     )
 
 
-async def react_outside(talk: Talk, name: str) -> None:
+async def react_outside(talk: Completions, name: str) -> None:
     parts: list[Part] = [("system", constant("agent-react", "SYSTEM"))]
     parts.append(("user", f"{QUESTION} {name}"))
     for _ in range(CALLS):
@@ -80,7 +82,7 @@ async def codeact_inside(room: Room, name: str) -> None:
     )
 
 
-async def codeact_outside(talk: Talk, name: str) -> None:
+async def codeact_outside(talk: Completions, name: str) -> None:
     parts: list[Part] = [("system", constant("agent-codeact", "SYSTEM"))]
     parts.append(("user", f"What is 12 * 34 + 5? {name}"))
     for turn in range(CALLS):
@@ -102,18 +104,18 @@ async def swarm_inside(room: Room, name: str) -> None:
             )
 
 
-async def swarm_outside(talk: Talk, name: str) -> None:
+async def swarm_outside(talk: Completions, name: str) -> None:
     writers: list[list[Part]] = [[("system", system)] for system in SYSTEMS]
     text = f"A lighthouse. {name}"
     for _ in range(SWARM_ROUNDS):
-        for role, parts in zip(ROLES, writers, strict=True):
+        for parts in writers:
             parts.append(("user", text))
-            text = await talk.named(role).complete(parts, SWARM_TOKENS)
+            text = await talk.complete(parts, SWARM_TOKENS)
             parts.append(("text", text))
 
 
 Inside = Callable[[Room, str], Awaitable[None]]
-Outside = Callable[[Talk, str], Awaitable[None]]
+Outside = Callable[[Completions, str], Awaitable[None]]
 AGENT: dict[str, tuple[Inside, Outside, int]] = {  # and how often the client's loop asks
     "react": (react_inside, react_outside, CALLS + 1),
     "codeact": (codeact_inside, codeact_outside, CALLS + 1),
@@ -124,20 +126,43 @@ AGENT: dict[str, tuple[Inside, Outside, int]] = {  # and how often the client's 
 def measure(run: Run, agent: str) -> None:
     """Far away in every round; near by and many at once less often."""
     section = f"fig6-{agent}"
-    with open_served(run.model) as served:
-        trio.run(_ask_all, served, agent, "inferlet", 1, 0.0, "warm")
-        trio.run(_ask_all, served, agent, "cached", 1, 0.0, "warm")
+    peers = frozenset[str]() if run.sizes.is_quick else frozenset({PLAIN})
+    with open_served(run.model) as served, open_neighbours(run, peers) as neighbours:
+        for way in ("inferlet", "cached"):
+            trio.run(_ask_all, served, agent, way, 1, 0.0, "warm")
+        for each in neighbours:
+            trio.run(_ask_neighbour, each, agent, 0.0, "warm")
         for turn in range(1, run.sizes.rounds + 1):
             is_first = turn == 1 and not run.sizes.is_quick
-            trips = ROUND_TRIPS if is_first and agent != "swarm" else (FAR,)
-            for trip in trips:
-                for way in rotated(WAYS, turn):
-                    run.say(f"{section}: {way}, {trip * 1e3:.0f} ms, round {turn}")
-                    seconds = trio.run(_ask_all, served, agent, way, 1, trip, f"{turn}")
-                    asked = 1 if way == "inferlet" else AGENT[agent][2]
-                    case = f"{way} {trip * 1e3:.0f} ms"
-                    run.note(section, case, turn, latency=seconds, trips=asked, trip=trip)
+            for trip in ROUND_TRIPS if is_first and agent != "swarm" else (FAR,):
+                for way in rotated((*WAYS, *neighbours), turn):
+                    _one(run, served, agent, way, trip, turn)
         _throughput(run, served, agent, section)
+
+
+def _one(
+    run: Run, served: Served, agent: str, way: str | Neighbour, trip: float, turn: int
+) -> None:
+    name = way if isinstance(way, str) else way.name
+    run.say(f"fig6-{agent}: {name}, {trip * 1e3:.0f} ms, round {turn}")
+    if isinstance(way, str):
+        seconds = trio.run(_ask_all, served, agent, way, 1, trip, f"{turn}")
+    else:
+        seconds = trio.run(_ask_neighbour, way, agent, trip, f"{turn}")
+    asked = 1 if way == "inferlet" else AGENT[agent][2]
+    case = f"{name} {trip * 1e3:.0f} ms"
+    run.note(f"fig6-{agent}", case, turn, latency=seconds, trips=asked, trip=trip)
+
+
+async def _ask_neighbour(neighbour: Neighbour, agent: str, trip: float, name: str) -> float:
+    """Its cache holds nothing of this agent: a line before its prompt is of this round only."""
+    _, outside, _ = AGENT[agent]
+    mine = f"{trip} {name} 0"
+    with neighbour.running():
+        async with open_proxy(neighbour.address, trip) as address:
+            started = time.perf_counter()
+            await outside(neighbour.talk(address, f"Case {agent} {mine}.\n"), mine)
+            return time.perf_counter() - started
 
 
 def _throughput(run: Run, served: Served, agent: str, section: str) -> None:

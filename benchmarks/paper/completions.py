@@ -1,6 +1,6 @@
 """The other side of every comparison: an application that runs at its client.
 
-A `Talk` asks the same engine for plain completions. Without a session each one is prefilled anew;
+A `Talk` asks the same engine for plain completions. Without a cache each one is prefilled anew;
 with one, the server keeps what it has computed and goes on from there.
 """
 
@@ -10,14 +10,13 @@ import ast
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
 import inferlets
+from benchmarks.paper.prompts import Part
 from pie_trio.client import Client
-
-Part = tuple[str, str]  # a role (system, user, or text as it stands) and what it says
 
 
 def constant(program: str, name: str) -> str:
@@ -41,23 +40,30 @@ async def run_program(client: Client, program: str, *arguments: str) -> str:
     return await instance.result()
 
 
-@attrs.frozen
-class Talk:
-    """Plain completions over one connection."""
-
-    client: Client
-    program: str
-    session: str | None = None  # the name of what is kept between calls
+class Completions(Protocol):
+    """What an application at its client can ask for."""
 
     async def complete(self, parts: Sequence[Part], tokens: int, is_exact: bool = False) -> str:
         """Exact: so many tokens, whatever the model would rather do."""
+
+    async def remember(self, parts: Sequence[Part]) -> None:
+        """What several requests are about to begin with; a round trip, if it is worth one."""
+
+
+@attrs.frozen
+class Talk:
+    """Plain completions of our own engine, over one connection."""
+
+    client: Client
+    program: str
+    cache: str | None = None  # the name under which all is kept
+
+    async def complete(self, parts: Sequence[Part], tokens: int, is_exact: bool = False) -> str:
         arguments = ["--parts", json.dumps(parts), "--max-tokens", str(tokens)]
         arguments += ["--no-stop"] if is_exact else []
-        if self.session is not None:
-            arguments += ["--open", self.session, "--save", self.session]
+        arguments += [] if self.cache is None else ["--cache", self.cache]
         return await run_program(self.client, self.program, *arguments)
 
-    def named(self, suffix: str) -> Talk:
-        """Another conversation of the same kind."""
-        session = None if self.session is None else f"{self.session}/{suffix}"
-        return attrs.evolve(self, session=session)
+    async def remember(self, parts: Sequence[Part]) -> None:
+        if self.cache is not None:
+            await self.complete(parts, 0)

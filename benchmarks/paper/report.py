@@ -11,6 +11,12 @@ from benchmarks.paper import published
 from benchmarks.tables import table
 
 NOTHING = "-"
+BASELINES = {
+    "anew": "(a) anew",
+    "cached": "(b) cached",
+    "llama.cpp": "llama.cpp",
+    "OpenVINO": "OpenVINO",
+}
 Record = dict[str, Any]
 Rows = list[list[str]]
 
@@ -25,6 +31,7 @@ def render(record: Record) -> str:
         _launches(record),
         _calls(record),
         _policies(record),
+        _peers(record),
         _conditions(record),
         _bars(record),
     ]
@@ -103,20 +110,22 @@ def _agents(record: Record) -> str:
             trip = case.removeprefix("inferlet ")
             ours = by_round(record, section, case, "latency")
             row = [f"{agent}, {trip}", middle(ours.values())]
-            for way in ("anew", "cached"):
+            for way in BASELINES:
                 other = by_round(record, section, f"{way} {trip}", "latency")
                 row.append(spread(joined(lambda a, b: a / b, ours, other)))
             rows.append([*row, f"{theirs[2]:.2f}, {theirs[2] / theirs[1]:.2f}"])
         ours = by_round(record, section, "inferlet many", "rate")
         if ours:
             row = [f"{agent}, many at once: agents/s", middle(ours.values())]
-            for way in ("anew", "cached"):
+            for way in BASELINES:
                 other = by_round(record, section, f"{way} many", "rate")
                 row.append(middle(joined(lambda a, b: a / b, ours, other)))
             rate = published.AGENT_RATE[agent]
             rows.append([*row, f"{1 / rate[0]:.2f}, {1 / rate[1]:.2f}"])
-    header = ["agent, round trip", "s", "to (a) anew", "to (b) cached", "paper: to vLLM, to SGLang"]
-    return table("Figure 6: agents", header, rows)
+    header = ["agent, round trip", "s", *map(_to, BASELINES), "paper: to vLLM, to SGLang"]
+    return table(
+        "Figure 6: agents, latency of the inferlet to that of its client's loop", header, rows
+    )
 
 
 def _stacked(record: Record) -> str:
@@ -133,25 +142,44 @@ def _stacked(record: Record) -> str:
 
 
 def _techniques(record: Record) -> str:
-    reasons = record["facts"].get("reasons", {})
     rows = []
     for name, theirs in published.TECHNIQUE_LATENCY.items():
         ours = by_round(record, "fig8", f"{name} inferlet", "latency")
         if not ours:
             continue
-        anew = by_round(record, "fig8", f"{name} anew", "latency")
+        ratios = []
+        for way in BASELINES:
+            other = by_round(record, "fig8", f"{name} {way}", "latency")
+            ratios.append(spread(joined(lambda a, b: a / b, ours, other)))
         rates = [by_round(record, "fig8", f"{name} {way}", "rate") for way in ("inferlet", "anew")]
-        rows.append(
-            [
-                name,
-                middle(ours.values()),
-                spread(joined(lambda a, b: a / b, ours, anew)) if anew else reasons.get(name, ""),
-                middle(joined(lambda a, b: a / b, *rates)),
-                NOTHING if theirs is None else f"{theirs:.2f}",
-            ]
-        )
-    header = ["technique", "s", "latency to (a) anew", "throughput to (a)", "paper: to vLLM"]
-    return table("Figure 8: techniques", header, rows)
+        paper = NOTHING if theirs is None else f"{theirs:.2f}"
+        rate = middle(joined(lambda a, b: a / b, *rates))
+        rows.append([name, middle(ours.values()), *ratios, rate, paper])
+    header = ["technique", "s", *map(_to, BASELINES), "throughput to (a)", "paper: to vLLM"]
+    title = "Figure 8: techniques, latency of the inferlet to that of its client's requests"
+    return table(title, header, rows) + _reasons(record, [row[0] for row in rows])
+
+
+def _reasons(record: Record, names: Sequence[str]) -> str:
+    """One line for each technique that some baseline does not have."""
+    lines = []
+    for name in names:
+        whose: dict[str, list[str]] = {}
+        for way, reason in record["facts"].get("reasons", {}).get(name, {}).items():
+            whose.setdefault(reason, []).append(BASELINES[way])
+        told = [f"{' and '.join(ways)}: {reason}" for reason, ways in whose.items()]
+        lines += [f"- {name}: {'; '.join(told)}."] if told else []
+    return "\n" + "\n".join(["No ratio, because of whom:", *lines]) + "\n" if lines else ""
+
+
+def _peers(record: Record) -> str:
+    """Which engines stood beside ours, or why not."""
+    rows = [[name, what] for name, what in record["facts"].get("peers", {}).items()]
+    return table("Other engines, each behind a server of its own", ["engine", "version"], rows)
+
+
+def _to(way: str) -> str:
+    return f"to {BASELINES[way]}"
 
 
 def _launches(record: Record) -> str:

@@ -9,7 +9,8 @@ import time
 
 import trio
 
-from benchmarks.paper.completions import Part, Talk, constant, run_program, value_of
+from benchmarks.paper.completions import Talk, constant, run_program, value_of
+from benchmarks.paper.prompts import Part
 from benchmarks.paper.proxy import open_proxy
 from benchmarks.paper.record import Run, rotated
 from benchmarks.paper.served import GUESTS, Served, open_served
@@ -51,8 +52,8 @@ async def _seconds(served: Served, way: str, count: int, name: str) -> float:
                     flags = (*INSIDE[way], "--max-tokens", str(TOKENS), "--repeat-document", "1")
                     nursery.start_soon(run_program, client, PROGRAM, *flags)
                 else:
-                    session = f"{name} {place}" if way == "cached" else None
-                    nursery.start_soon(_outside, Talk(client, complete, session))
+                    cache = f"{name} {place}" if way == "cached" else None
+                    nursery.start_soon(_outside, Talk(client, complete, cache))
         return time.perf_counter() - started
 
 

@@ -1,6 +1,7 @@
 """The programs of figure 8 as scripts of a client: the same prompts, in the same order.
 
-Each asks for plain completions only, as many at a time as the program has branches at a time.
+Each asks for plain completions only, as many at a time as the program has branches at a time; the
+last three ask for what only some servers can do beyond that.
 """
 
 from __future__ import annotations
@@ -10,10 +11,22 @@ from itertools import product
 
 import trio
 
-from benchmarks.paper.completions import Part, Talk, constant, value_of
+from benchmarks.paper.completions import Completions, constant, value_of
+from benchmarks.paper.neighbours import PeerTalk
+from benchmarks.paper.prompts import Part
 
 TOKENS = 24
 QUESTION = "Tell me about the number 7."
+BEAMS = 3
+JSON_GRAMMAR = r"""
+root ::= object
+value ::= object | array | string | number | "true" | "false" | "null"
+object ::= "{" (pair (", " pair)*)? "}"
+pair ::= string ": " value
+array ::= "[" (value (", " value)*)? "]"
+string ::= "\"" [a-zA-Z0-9 .,'!?-]* "\""
+number ::= "-"? ("0" | [1-9] [0-9]*) ("." [0-9]+)?
+"""  # that of `constrained-decoding`, as other engines write it
 Job = Callable[[], Awaitable[str]]
 
 
@@ -30,12 +43,13 @@ async def together(*jobs: Job) -> list[str]:
     return answers
 
 
-async def text_completion(talk: Talk) -> str:
+async def text_completion(talk: Completions) -> str:
     return await talk.complete([("user", QUESTION)], 2 * TOKENS)
 
 
-async def prefix_tree(talk: Talk) -> list[str]:
+async def prefix_tree(talk: Completions) -> list[str]:
     root, levels = constant("prefix-tree", "ROOT"), value_of("prefix-tree", "LEVELS")
+    await talk.remember([("text", f"{root} ")])
 
     def leaf(path: Sequence[str]) -> Job:
         parts: list[Part] = [("text", f"{text} ") for text in (root, *path)]
@@ -44,7 +58,7 @@ async def prefix_tree(talk: Talk) -> list[str]:
     return await together(*(leaf(path) for path in product(*levels)))
 
 
-async def tree_of_thought(talk: Talk) -> str:
+async def tree_of_thought(talk: Completions) -> str:
     steps = value_of("tree-of-thought", "STEPS")
 
     async def think(parts: Sequence[Part], level: int) -> str:
@@ -61,7 +75,7 @@ async def tree_of_thought(talk: Talk) -> str:
     return await think((("system", constant("tree-of-thought", "SYSTEM")),), 0)
 
 
-async def recursion_of_thought(talk: Talk) -> str:
+async def recursion_of_thought(talk: Completions) -> str:
     program = "recursion-of-thought"
     system = constant(program, "SYSTEM")
 
@@ -79,30 +93,37 @@ async def recursion_of_thought(talk: Talk) -> str:
     return await solve(constant(program, "QUESTION"), 2)
 
 
-async def graph_of_thought(talk: Talk) -> str:
+async def graph_of_thought(talk: Completions) -> str:
     program = "graph-of-thought"
     system = constant(program, "SYSTEM")
     lengths = [int(length) for length in constant(program, "LENGTHS").split(",")]
 
-    async def ask(prompt: str, tokens: int, hand_on: trio.MemorySendChannel[str]) -> None:
-        await hand_on.send(await talk.complete([("system", system), ("user", prompt)], tokens))
+    text: list[Part] = [
+        ("system", system),
+        ("user", f"Summarise: {constant(program, 'TEXT')}"),
+    ]
+
+    async def ask(parts: Sequence[Part], tokens: int, hand_on: trio.MemorySendChannel[str]) -> None:
+        await hand_on.send(await talk.complete(parts, tokens))
+
+    await talk.remember(text)
 
     async with trio.open_nursery() as nursery:
         send, receive = trio.open_memory_channel[str](len(lengths))
         for length in lengths:
-            nursery.start_soon(ask, f"Summarise: {constant(program, 'TEXT')}", length, send)
+            nursery.start_soon(ask, text, length, send)
         count = len(lengths)
         while count > 1:
             send, above = trio.open_memory_channel[str](count)
             for _ in range(count // 2):
                 listed = f"- {await receive.receive()}\n- {await receive.receive()}"
-                prompt = f"Join these summaries into one sentence:\n{listed}"
-                nursery.start_soon(ask, prompt, TOKENS, send)
+                joined = ("user", f"Join these summaries into one sentence:\n{listed}")
+                nursery.start_soon(ask, [("system", system), joined], TOKENS, send)
             receive, count = above, count // 2
         return await receive.receive()
 
 
-async def skeleton_of_thought(talk: Talk) -> list[str]:
+async def skeleton_of_thought(talk: Completions) -> list[str]:
     program = "skeleton-of-thought"
     system, question = constant(program, "SYSTEM"), constant(program, "QUESTION")
 
@@ -120,7 +141,25 @@ async def skeleton_of_thought(talk: Talk) -> list[str]:
     return await together(*(write(point) for point in points))
 
 
-async def prefix_caching(talk: Talk) -> str:
-    system = constant("prefix-caching", "SYSTEM")
-    parts = [("system", system), ("user", "How many books may I borrow?")]
-    return await talk.complete(parts, TOKENS)
+def library() -> list[Part]:
+    """The long beginning that every question to it has."""
+    return [("system", constant("prefix-caching", "SYSTEM"))]
+
+
+async def prefix_caching(talk: Completions) -> str:
+    return await talk.complete([*library(), ("user", "How many books may I borrow?")], TOKENS)
+
+
+async def beam_search(talk: PeerTalk) -> str:
+    parts: list[Part] = [("user", "What is the capital of France?")]
+    return await talk.wishing(beams=BEAMS).complete(parts, TOKENS)
+
+
+async def constrained_decoding(talk: PeerTalk) -> str:
+    parts: list[Part] = [("user", "Describe yourself as a JSON object.")]
+    return await talk.wishing(grammar=JSON_GRAMMAR).complete(parts, 2 * TOKENS)
+
+
+async def speculative_decoding(talk: PeerTalk) -> str:
+    parts: list[Part] = [("user", constant("speculative-decoding", "PROMPT"))]
+    return await talk.complete(parts, 2 * TOKENS)

@@ -5,7 +5,7 @@ result_void_string *run(void) {
   arguments all = read_arguments();
   string prompt = take_option(&all, TEXT("--prompt"), TEXT("Once upon a time"));
   uint32_t tokens = take_number(&all, TEXT("--tokens"), 32);
-  sampler greedy = {.top_p = 1};
+  sampler greedy = {0};
   common_model model = open_model(TEXT(""));
   common_queue queue = common_model_create_queue(model);
   context text = open_context(model, queue, prompt, tokens, greedy);

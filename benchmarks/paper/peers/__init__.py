@@ -1,0 +1,1 @@
+"""One file an engine: its server, run inside that engine's environment, as a process of its own."""
