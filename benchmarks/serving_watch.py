@@ -51,6 +51,9 @@ class WatchedLink:
     async def wait_lost(self) -> WorkerLost:
         return await self.link.wait_lost()
 
+    def halt(self) -> None:
+        self.link.halt()
+
     async def execute(self, batch: wire.Batch) -> wire.BatchResult:
         asked, cpu_asked = time.perf_counter(), time.process_time()
         result = await self.link.execute(batch)
