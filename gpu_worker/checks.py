@@ -13,21 +13,29 @@ from gpu_worker.interface import Facts
 from gpu_worker.wire import ADDEND_MAX, FACTOR_MAX, BatchArrays
 from gpu_worker.wire.arrays import Array
 
+NOBODY = np.zeros(0, dtype=np.int64)
+
+
+def lengths_of(indptr: Array) -> Array:
+    """How many elements each part has."""
+    lengths: Array = indptr[1:] - indptr[:-1]
+    return lengths
+
 
 def kv_totals(batch: BatchArrays, page_size: int) -> Array:
     """The KV slots of each request's context, its new rows included."""
-    pages = np.diff(batch.page_indptr).astype(np.int64)
+    pages = lengths_of(batch.page_indptr).astype(np.int64)
     return (pages - 1) * page_size + batch.last_page_lengths
 
 
 def owners(indptr: Array) -> Array:
     """The number of the part that each element belongs to."""
-    return np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    return np.arange(len(indptr) - 1).repeat(lengths_of(indptr))
 
 
 def batch_error(batch: BatchArrays, facts: Facts) -> str | None:
     """Why nothing of this batch can be executed, if that is so."""
-    if np.any((batch.copies < 0) | (batch.copies >= facts.pages)):
+    if len(batch.copies) and _are_outside(batch.copies, facts.pages).any():
         return "a page copy names a page that does not exist"
     if len(batch.tokens) > facts.batch_tokens_max:
         return f"{len(batch.tokens)} rows are more than a batch takes ({facts.batch_tokens_max})"
@@ -45,31 +53,40 @@ def request_errors(batch: BatchArrays, facts: Facts) -> dict[int, str]:
 
 def _broken(batch: BatchArrays, facts: Facts) -> Iterator[tuple[str, Array]]:
     """Each rule, with the requests that break it (repeated as often as they do)."""
-    request = np.arange(batch.request_count)
-    rows = np.diff(batch.row_indptr)
+    rows = lengths_of(batch.row_indptr)
     totals = kv_totals(batch, facts.page_size)
+    yield "a request has no rows", (rows == 0).nonzero()[0]
     lengths = batch.last_page_lengths
-    yield "a request has no rows", request[rows == 0]
-    yield (
-        "the last page length is outside the page",
-        request[(lengths < 1) | (lengths > facts.page_size)],
-    )
-    yield "the pages do not hold the rows", request[rows > totals]
-    bad_pages = (batch.pages < 0) | (batch.pages >= facts.pages)
-    yield "a page does not exist", owners(batch.page_indptr)[bad_pages]
-    row_owner = owners(batch.row_indptr)
+    bad_lengths = (lengths < 1) | (lengths > facts.page_size)
+    yield "the last page length is outside the page", bad_lengths.nonzero()[0]
+    yield "the pages do not hold the rows", (rows > totals).nonzero()[0]
+    bad_pages = _are_outside(batch.pages, facts.pages)
+    yield "a page does not exist", _owners_of(bad_pages, batch.page_indptr)
     bad_tokens = (batch.tokens >= facts.vocab_size) | (batch.tokens < -facts.embeddings)
-    yield "a token is outside the vocabulary", row_owner[bad_tokens]
-    yield "a position is negative", row_owner[batch.positions < 0]
-    yield from _broken_masks(batch, row_owner, totals)
+    yield "a token is outside the vocabulary", _owners_of(bad_tokens, batch.row_indptr)
+    yield "a position is negative", _owners_of(batch.positions < 0, batch.row_indptr)
+    if len(batch.mask_intervals):
+        yield from _broken_masks(batch, totals)
     yield from _broken_outputs(batch, rows, facts)
+    if len(batch.embed_rows):
+        bad_rows = _are_outside(batch.embed_rows, rows.repeat(lengths_of(batch.embed_indptr)))
+        bad_slots = _are_outside(batch.embed_slots, facts.embeddings)
+        bad_embeds = _owners_of(bad_rows | bad_slots, batch.embed_indptr)
+        yield "an embedding output does not exist", bad_embeds
 
 
-def _broken_masks(
-    batch: BatchArrays, row_owner: Array, totals: Array
-) -> Iterator[tuple[str, Array]]:
+def _are_outside(indices: Array, count: int | Array) -> Array:
+    """Those below nought count as too large."""
+    return np.asarray(indices.view(np.uint32) >= count)
+
+
+def _owners_of(broken: Array, indptr: Array) -> Array:
+    return owners(indptr)[broken] if broken.any() else NOBODY
+
+
+def _broken_masks(batch: BatchArrays, totals: Array) -> Iterator[tuple[str, Array]]:
     row = owners(batch.mask_indptr)
-    owner = row_owner[row]
+    owner = owners(batch.row_indptr)[row]
     start, end = batch.mask_intervals.T
     yield "a mask lies outside the context", owner[(start < 0) | (end > totals[owner])]
     yield "a mask interval ends before it starts", owner[end < start]
@@ -78,29 +95,28 @@ def _broken_masks(
 
 
 def _broken_outputs(batch: BatchArrays, rows: Array, facts: Facts) -> Iterator[tuple[str, Array]]:
-    owner = owners(batch.output_indptr)
-    bad_rows = (batch.output_rows < 0) | (batch.output_rows >= rows[owner])
-    yield "an output row does not exist", owner[bad_rows]
-    bad_heat = ~np.isfinite(batch.temperatures) | (batch.temperatures < 0)
-    yield "a temperature is not a number from nought up", owner[bad_heat]
-    yield "top-k is negative", owner[batch.top_ks < 0]
-    shares = np.stack((batch.top_ps, batch.min_ps))
-    yield (
-        "top-p and min-p lie between nought and one",
-        owner[(~((shares >= 0) & (shares <= 1))).any(axis=0)],
-    )
-    bad_counts = (batch.logprobs < 0) | (batch.logprobs > facts.distribution_max + 1)
-    yield "so many log-probabilities are not given", owner[bad_counts]
+    indptr = batch.output_indptr
+    bad_rows = _are_outside(batch.output_rows, rows.repeat(lengths_of(indptr)))
+    yield "an output row does not exist", _owners_of(bad_rows, indptr)
+    heat = batch.temperatures
+    bad_heat = _owners_of(~((heat >= 0) & (heat < np.inf)), indptr)
+    yield "a temperature is not a number from nought up", bad_heat
+    yield "top-k is negative", _owners_of(batch.top_ks < 0, indptr)
+    bad_shares = ~(_are_shares(batch.top_ps) & _are_shares(batch.min_ps))
+    yield "top-p and min-p lie between nought and one", _owners_of(bad_shares, indptr)
+    bad_counts = _are_outside(batch.logprobs, facts.distribution_max + 2)
+    yield "so many log-probabilities are not given", _owners_of(bad_counts, indptr)
     if len(batch.adjustments):
         bad = _bad_adjustments(batch.adjustments, facts.vocab_size)
-        yield "an adjustment is out of bounds", owner[owners(batch.adjustment_indptr)[bad]]
+        bad_outputs = owners(batch.adjustment_indptr)[bad]
+        yield "an adjustment is out of bounds", owners(indptr)[bad_outputs]
     if len(batch.written):
-        bad = owners(batch.written_indptr)[batch.written < 0]
-        yield "a text under a grammar has a token that is none", owner[bad]
-    owner = owners(batch.embed_indptr)
-    bad_rows = (batch.embed_rows < 0) | (batch.embed_rows >= rows[owner])
-    bad_slots = (batch.embed_slots < 0) | (batch.embed_slots >= facts.embeddings)
-    yield "an embedding output does not exist", owner[bad_rows | bad_slots]
+        bad_outputs = owners(batch.written_indptr)[batch.written < 0]
+        yield "a text under a grammar has a token that is none", owners(indptr)[bad_outputs]
+
+
+def _are_shares(values: Array) -> Array:
+    return np.asarray((values >= 0) & (values <= 1))
 
 
 def _bad_adjustments(adjustments: Array, vocab_size: int) -> Array:

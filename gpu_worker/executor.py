@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 import torch
 
-from gpu_worker.checks import batch_error, owners, request_errors
+from gpu_worker.checks import batch_error, lengths_of, owners, request_errors
 from gpu_worker.constraints import Allowed, Constraints, Refusal, Written, texts_of
 from gpu_worker.interface import Facts
 from gpu_worker.kernel_choice import KernelChoice, choose_kernels
@@ -81,20 +81,23 @@ class TorchExecutor:
         chosen = np.ones(batch.request_count, dtype=bool)
         chosen[list(errors)] = False
         owner = owners(batch.output_indptr)
-        texts = texts_of(batch, chosen[owner])
+        wanted = chosen[owner]
+        texts = texts_of(batch, wanted)
         found: dict[int, Result | Refusal] = {}
         with self._constraints.beside(batch.lesson, texts.values()) as allowed:
             if chosen.any():
                 hidden = self._forward(batch, chosen)
-                found = self._outputs(batch, chosen, hidden, _Under(texts, allowed()))
+                outputs = _Outputs(batch, owner, wanted)
+                found = self._outputs(outputs, hidden, _Under(texts, allowed()))
         closed = self._go_on(texts, found)
+        requests: list[int] = owner.tolist()
         results: list[list[Result]] = [[] for _ in chosen]
         for place, result in sorted(found.items()):
             if isinstance(result, Refusal):
-                errors[int(owner[place])] = result.reason
+                errors[requests[place]] = result.reason
             else:
-                results[owner[place]].append(result)
-        ends = {int(owner[place]) for place in closed}
+                results[requests[place]].append(result)
+        ends = {requests[place] for place in closed}
         return tuple(
             Answer((), (), errors[request])
             if request in errors
@@ -120,42 +123,38 @@ class TorchExecutor:
 
     def _forward(self, batch: BatchArrays, chosen: Array) -> torch.Tensor:
         """Final hidden rows in the rows' places; those of requests left out are undefined."""
-        rows = np.repeat(chosen, np.diff(batch.row_indptr)).nonzero()[0]
+        rows = chosen.repeat(lengths_of(batch.row_indptr)).nonzero()[0]
         step = Step(batch, chosen.nonzero()[0], rows, self._embeddings)
         hidden = self._decoder.forward(step)
         if len(rows) < len(batch.tokens):
             placed = torch.empty(len(batch.tokens), hidden.shape[1])
             placed[rows] = hidden
             hidden = placed
-        self._keep_embeddings(batch, chosen, hidden)
+        if len(batch.embed_rows):
+            self._keep_embeddings(batch, chosen, hidden)
         return hidden
 
     def _keep_embeddings(self, batch: BatchArrays, chosen: Array, hidden: torch.Tensor) -> None:
         owner = owners(batch.embed_indptr)
         kept = chosen[owner]
-        if kept.any():
-            rows = (batch.row_indptr[owner] + batch.embed_rows)[kept]
-            for slot, row in zip(batch.embed_slots[kept].tolist(), rows.tolist(), strict=True):
-                self._embeddings[slot] = hidden[row]
+        rows = (batch.row_indptr[owner] + batch.embed_rows)[kept]
+        for slot, row in zip(batch.embed_slots[kept].tolist(), rows.tolist(), strict=True):
+            self._embeddings[slot] = hidden[row]
 
     def _outputs(
-        self, batch: BatchArrays, chosen: Array, hidden: torch.Tensor, under: "_Under"
+        self, outputs: "_Outputs", hidden: torch.Tensor, under: "_Under"
     ) -> dict[int, Result | Refusal]:
         """Every output that is wanted, or why there is none."""
-        owner = owners(batch.output_indptr)
-        wanted = chosen[owner]
-        is_best = _are_plainly_best(batch)
-        rows = batch.row_indptr[owner] + batch.output_rows
         found = under.refused()
+        wanted, is_best, rows = outputs.wanted, outputs.are_plainly_best(), outputs.rows()
         wanted[list(found)] = False
         for part in _parts(wanted & is_best):
-            found |= zip(part.tolist(), self._best(hidden[rows[part]]), strict=True)
+            best = self._best(_taken(hidden, rows[part]))
+            found |= zip(part.tolist(), best, strict=True)
         for part in _parts(wanted & ~is_best):
-            choices = [
-                Choice(batch.output(i), int(batch.seeds[owner[i]]), under.allowed(i))
-                for i in part.tolist()
-            ]
-            found |= zip(part.tolist(), self._sampled(hidden[rows[part]], choices), strict=True)
+            choices = [outputs.choice(i, under.allowed(i)) for i in part.tolist()]
+            sampled = self._sampled(_taken(hidden, rows[part]), choices)
+            found |= zip(part.tolist(), sampled, strict=True)
         return found
 
     def _best(self, hidden: torch.Tensor) -> list[Result | Refusal]:
@@ -186,11 +185,38 @@ class _Under:
         return {place: why for place, why in found.items() if isinstance(why, Refusal)}
 
 
-def _are_plainly_best(batch: BatchArrays) -> Array:
-    """The outputs for which the likeliest token is all that is wanted: nobody needs the logits."""
-    best = (batch.temperatures == 0) & (batch.output_kinds != SamplerKind.DISTRIBUTION)
-    is_plain = (batch.logprobs == 0) & (np.diff(batch.adjustment_indptr) == 0)
-    return np.asarray(best & is_plain & (np.diff(batch.written_indptr) == 0))
+@attrs.frozen(eq=False)
+class _Outputs:
+    """The outputs of a batch, the request of each, and which of them are wanted."""
+
+    batch: BatchArrays
+    owner: Array
+    wanted: Array
+
+    def rows(self) -> Array:
+        rows: Array = self.batch.row_indptr[self.owner] + self.batch.output_rows
+        return rows
+
+    def are_plainly_best(self) -> Array:
+        """For which the likeliest token is all that is wanted: nobody needs their logits."""
+        batch = self.batch
+        best = (batch.temperatures == 0) & (batch.output_kinds != SamplerKind.DISTRIBUTION)
+        best &= batch.logprobs == 0
+        if len(batch.adjustments):
+            best &= lengths_of(batch.adjustment_indptr) == 0
+        if len(batch.written):
+            best &= lengths_of(batch.written_indptr) == 0
+        return np.asarray(best)
+
+    def choice(self, place: int, allowed: Array | None) -> Choice:
+        return Choice(self.batch.output(place), int(self.batch.seeds[self.owner[place]]), allowed)
+
+
+def _taken(hidden: torch.Tensor, rows: Array) -> torch.Tensor:
+    """Some rows, or all of them as they are."""
+    if len(rows) == len(hidden) and (rows == np.arange(len(rows))).all():
+        return hidden
+    return hidden.index_select(0, torch.from_numpy(rows))
 
 
 def _parts(marked: Array) -> Iterator[Array]:
