@@ -85,6 +85,36 @@ return [text, seen]
     assert re.fullmatch("[ab][cd]e", text)
 
 
+async def test_a_beam_search_finds_the_likeliest_text_that_is_allowed(tmp_path: Path) -> None:
+    """Against all texts there are: each one's score is the sum of what its passes say."""
+    body = """
+import itertools, math
+constraint = Constraint.regex(get_model(), "[a-c][d-e]?[a-c]")
+trunk = Context(get_model())
+trunk.fill("Go")
+scores = {}
+for letters in itertools.product("abc", ("d", "e", ""), "abc"):
+    context, written, score = trunk.fork(), [], 0.0
+    for token in [*"".join(letters).encode(), constraint.end]:
+        likely = await context.decode_step_dist(1.0, None, constraint, written)
+        score += math.log(likely.probability(token))
+        context.fill_tokens([token])
+        written.append(token)
+    scores["".join(letters)] = score
+found = []
+for width in (1, 27):
+    best = await trunk.beam_search(width, 9, constraint=constraint)
+    text = trunk.model.tokenizer.decode(best.tokens)
+    found.append([text, best.score, list(best.context.tokens) == [*trunk.tokens, *best.tokens]])
+return [scores, found]
+"""
+    scores, (narrow, wide) = await value_of(tmp_path, body)
+    assert wide[0] == max(scores, key=lambda text: scores[text])
+    for text, score, has_text in (narrow, wide):
+        assert abs(scores[text] - score) < 1e-4
+        assert has_text
+
+
 async def test_matchers_branch(tmp_path: Path) -> None:
     body = """
 matcher = Constraint.regex(get_model(), "ab?c").matcher()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pie_trio.messages import InstanceEnded
+from pie_trio.services.guest_build.c_component import build_c
 from pie_trio.testing.inline_worker import WorkerScript
 from tests.support.kit import INFERLETS
 from tests.world import World, open_world, read_all
@@ -77,9 +78,22 @@ async def test_the_c_and_the_python_completion_write_the_same_text(
     assert in_python.value == in_c.value
 
 
-async def test_a_seed_writes_the_same_text_in_c_and_in_python_and_each_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("--top-p", "0.7"),
+        ("--repetition-penalty", "1.9"),
+        ("--frequency-penalty", "0.7", "--presence-penalty", "-0.5"),
+    ],
+)
+async def test_a_seed_writes_the_same_text_in_c_and_in_python_and_each_time(
+    more: tuple[str, ...], tmp_path: Path
+) -> None:
     def arguments(seed: int) -> tuple[str, ...]:
-        return ("--prompt", "dice", "--temperature", "1", "--max-tokens", "30", "--seed", str(seed))
+        """So many tokens that one stream's pages are not enough."""
+        how = ("--temperature", "1", "--seed", str(seed), *more)
+        return ("--prompt", "dice", "--max-tokens", "130", *how)
 
     async with open_world(tmp_path) as world:
         in_c, in_python, again, other = [
@@ -111,11 +125,24 @@ async def test_what_a_completion_sends_is_what_it_returns(program: str, tmp_path
         ("text-completion", ("--prompt",), "bad argument, see --help: --prompt"),
         ("text-completion", ("--prompt", "x", "--loud"), "bad argument, see --help: --loud"),
         ("text-completion", ("--prompt", "x", "--max-tokens", "many"), "--max-tokens"),
-        ("text-completion", ("--prompt", "x", "--temperature", "warm"), "--temperature needs"),
-        ("text-completion", ("--prompt", "x", "--top-p", "1.5"), "--top-p needs"),
+        ("text-completion", ("--prompt", "x", "--temperature", "."), "see --help: --temperature"),
+        ("text-completion", ("--prompt", "x", "--temperature", "-1"), "see --help: --temperature"),
+        ("text-completion", ("--prompt", "x", "--top-p", "1.5"), "see --help: --top-p"),
         ("text-completion", ("--prompt", "x", "--model", "none"), "no such model: none"),
         ("text-completion-py", (), "bad argument, see --help"),
         ("text-completion-py", ("--prompt", "x", "--model", "none"), "no such model: none"),
+        ("text-completion-py", ("--prompt", "x", "--temperature", "nan"), "no number of 0 or more"),
+        ("text-completion-py", ("--prompt", "x", "--temperature", "inf"), "no number of 0 or more"),
+        ("text-completion-py", ("--prompt", "x", "--max-tokens", "-1"), "no whole number of 0 or"),
+        ("text-completion-py", ("--prompt", "x", "--top-p", "0"), "no number from 1e-06 to 1"),
+        ("helloworld", ("--shout",), "bad argument, see --help: --shout"),
+        ("beam-search", ("--beams", "0"), "'0' is no whole number of 1 or more"),
+        ("graph-of-thought", ("--proposals", "4,a"), "'4,a' cannot be read"),
+        ("modular-caching", ("--modules", "nope"), "'nope' cannot be read"),
+        ("constrained-decoding", ("--regex", "("), "bad grammar: "),
+        ("json-schema", ("--schema", "{"), "bad schema: "),
+        ("hierarchical-attention", ("--document", "<a"), "bad document: "),
+        ("image-fetch", ("--url", "data:;base64,iVBORw0KGgo="), "no image: "),
         ("echo", ("--shout", "x"), "bad argument, see --help: --shout"),
         ("bench-latency", ("--layer", "kernel"), "not kernel"),
         ("bench-latency", ("--count", "0"), "--count is 1 to 10000"),
@@ -128,6 +155,7 @@ async def test_a_wrong_argument_is_named(
         end = await world.run(program, *arguments)
     assert end.error is not None
     assert reason in end.error
+    assert "Traceback" not in end.error
 
 
 @pytest.mark.parametrize("length", range(14, 19))
@@ -319,3 +347,71 @@ async def test_what_main_returns_is_the_result(tmp_path: Path) -> None:
     assert end.value == '["ä", "b"]'
     end, _ = await run_body(tmp_path, 'return "as it is"')
     assert end.value == "as it is"
+
+
+async def test_a_text_of_no_tokens_runs_no_pass_and_says_nothing(tmp_path: Path) -> None:
+    body = """
+context = Context(get_model())
+context.fill("some words")
+try:
+    context.generate(-1)
+except ValueError as refused:
+    return [await context.generate(0).collect(), str(refused)]
+"""
+    end, world = await run_body(tmp_path, body)
+    assert json.loads(end.value) == ["", "a text has no -1 tokens"]
+    assert world.script.batches == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "send(bad)",
+        "broadcast('topic', bad)",
+        "kvs.put('key', bad)",
+        "kvs.get(bad)",
+        "set_return(bad)",
+        "get_model().tokenizer.encode(bad)",
+        "start_child('echo', bad)",
+    ],
+)
+async def test_text_that_is_no_utf8_is_an_error_that_a_program_can_catch(
+    call: str, tmp_path: Path
+) -> None:
+    body = f"""
+bad = "\\ud800"
+try:
+    {call}
+except UnicodeEncodeError:
+    return "caught"
+"""
+    end, _ = await run_body(tmp_path, body)
+    assert (end.error, end.value) == (None, "caught")
+
+
+@pytest.mark.parametrize("last", ["return bad", "raise SystemExit(bad)", "raise ValueError(bad)"])
+async def test_a_program_may_end_with_text_that_is_no_utf8(last: str, tmp_path: Path) -> None:
+    error = await error_of(tmp_path, f'bad = "\\ud800"\n{last}')
+    assert "\\ud800" in error
+    assert "wasm" not in error
+
+
+async def test_biases_of_c_and_of_python_ban_the_same_tokens(tmp_path: Path) -> None:
+    component = tmp_path / "sampled.wasm"
+    build_c(Path(__file__).parent / "guests", "sampled.c", component)
+    body = """
+context = Context(get_model())
+context.fill("some words")
+sampler = Sampler(1.0, min_p=0.001, seed=7, bias={int(each): -1000.0 for each in args})
+written = context.generate(100, sampler, stop=max_tokens(100))
+return [await written.collect(), written.tokens]
+"""
+    program = write(tmp_path, body)
+    async with open_world(tmp_path / "home") as world:
+        free, tokens = json.loads((await world.run(program)).value)
+        banned = sorted({*tokens[:2]})
+        bound, others = json.loads((await world.run(program, *map(str, banned))).value)
+        in_c = [await world.run(component, *map(str, each)) for each in ((), banned)]
+    assert [end.error for end in in_c] == [None, None]
+    assert [end.value for end in in_c] == [free, bound]
+    assert not {*banned} & {*others}

@@ -119,6 +119,10 @@ async def test_no_message_of_the_swarm_is_lost_however_its_members_start(
         "lambda: 1",
         "2 ** 100 ** 100",
         "1 << 10000000000",
+        "x = 9\nfor i in range(99):\n x = x * x",
+        "x = [0] * 10000000000",
+        "(" * 500 + ")" * 500,
+        "print('\\ud800' * 999)",
         "[x for x in range(9)]",
         "def f(): pass",
         "open('/etc/passwd')",
@@ -128,7 +132,8 @@ async def test_no_message_of_the_swarm_is_lost_however_its_members_start(
 async def test_code_of_the_model_cannot_leave_its_sandbox(code: str, tmp_path: Path) -> None:
     """Whatever it tries is told as the result, or its output is cut; the program goes on."""
     async with open_world(tmp_path) as world:
-        end = await world.run("agent-codeact", "--turns", "1", "--max-tokens", "4", "--code", code)
+        arguments = ("--turns", "1", "--max-tokens", "4", "--seconds", "0.3", "--code", code)
+        end = await world.run("agent-codeact", *arguments)
     (result,) = returned(end)["results"]
     assert "Error" in result or len(result) == 500
 

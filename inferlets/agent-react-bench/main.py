@@ -3,7 +3,7 @@
 import asyncio
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Context, Model, get_model, max_tokens
+from inferlet import ArgumentParser, Context, Model, max_tokens
 
 TOOL = (
     "The tool `{name}` takes a JSON object with the fields city, date and unit. City is the name "
@@ -20,10 +20,10 @@ def read_arguments(args: list[str]) -> Namespace:
     parser.add_argument("--prefix-cache", action="store_true", help="keep the documents' pages")
     parser.add_argument("--concurrent-calls", action="store_true", help="do not wait for a tool")
     parser.add_argument("--drop-tools", action="store_true", help="forget a tool's text after use")
-    parser.add_argument("--max-tokens", type=int, default=50, help="so many tokens a turn")
-    parser.add_argument("--delay-ms", type=int, default=100, help="how long a tool takes")
-    parser.add_argument("--repeat-document", type=int, default=3, help="its length, in times")
-    parser.add_argument("--model", help="which model acts (default: the first)")
+    parser.add_number("--max-tokens", 50, "so many tokens a turn")
+    parser.add_number("--delay-ms", 100, "how long a tool takes")
+    parser.add_number("--repeat-document", 3, "its length, in times")
+    parser.add_model("which model acts")
     return parser.parse_args(args)
 
 
@@ -51,7 +51,7 @@ async def start(model: Model, wanted: Namespace) -> tuple[Context, Places, int]:
 
 async def main(args: list[str]) -> dict[str, int]:
     wanted = read_arguments(args)
-    context, places, imported = await start(get_model(wanted.model), wanted)
+    context, places, imported = await start(wanted.model, wanted)
     running: list[asyncio.Task[str]] = []
     pages_dropped = moved = 0
     for name in TOOLS:

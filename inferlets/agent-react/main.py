@@ -3,7 +3,7 @@
 import asyncio
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Context, get_model, send
+from inferlet import ArgumentParser, Context, send
 
 SYSTEM = "You answer questions with the help of a search tool. Think, then name what to search."
 REPLIES = (
@@ -16,11 +16,11 @@ REPLIES = (
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("agent-react", "reasons and acts in turn, with a scripted tool")
     parser.add_argument("--question", default="Where does the Danube end?", help="the task")
-    parser.add_argument("--calls", type=int, default=3, help="so many calls of the tool")
+    parser.add_number("--calls", 3, "so many calls of the tool")
     parser.add_argument("--reply", action="append", help="what the tool says; taken in turn")
-    parser.add_argument("--delay-ms", type=int, default=100, help="how long the tool takes")
-    parser.add_argument("--max-tokens", type=int, default=50, help="so many tokens a thought")
-    parser.add_argument("--model", help="which model thinks (default: the first)")
+    parser.add_number("--delay-ms", 100, "how long the tool takes")
+    parser.add_number("--max-tokens", 50, "so many tokens a thought")
+    parser.add_model("which model thinks")
     return parser.parse_args(args)
 
 
@@ -32,7 +32,7 @@ async def search(wanted: Namespace, call: int) -> str:
 
 async def main(args: list[str]) -> dict[str, object]:
     wanted = read_arguments(args)
-    context = Context(get_model(wanted.model))
+    context = Context(wanted.model)
     context.fill_system(SYSTEM)
     context.fill_user(wanted.question)
     thoughts = []

@@ -6,7 +6,7 @@ and who waits listens before he looks, so no message is lost however they start.
 
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Context, broadcast, get_model, kvs, receive, send, subscribe
+from inferlet import ArgumentParser, Context, broadcast, kvs, receive, send, subscribe
 
 ROLES = {
     "concept": "Invent the idea of a story, in one sentence.",
@@ -22,8 +22,8 @@ def read_arguments(args: list[str]) -> Namespace:
     parser.add_argument("role", choices=NAMES, help="which of the writers")
     parser.add_argument("--group", default="0", help="writers of a group work on one story")
     parser.add_argument("--idea", help="what the first one starts from (default: the client says)")
-    parser.add_argument("--max-tokens", type=int, default=96, help="at most so many tokens")
-    parser.add_argument("--model", help="which model writes (default: the first)")
+    parser.add_number("--max-tokens", 96, "at most so many tokens")
+    parser.add_model("which model writes")
     return parser.parse_args(args)
 
 
@@ -51,7 +51,7 @@ async def main(args: list[str]) -> str:
         before = wanted.idea or await receive()
     else:
         before = await take_over(wanted.group, NAMES[place - 1])
-    context = Context(get_model(wanted.model))
+    context = Context(wanted.model)
     context.fill_system(ROLES[wanted.role])
     context.fill_user(before)
     text = await context.generate(wanted.max_tokens).collect()

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Context, get_model, max_tokens, send
+from inferlet import ArgumentParser, Context, max_tokens, send
 
 PROMPT = "Tell me a long story about a ship that sails around the world."
 
@@ -10,16 +10,16 @@ PROMPT = "Tell me a long story about a ship that sails around the world."
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("attention-sink", "writes with an attention sink and a window")
     parser.add_argument("--prompt", default=PROMPT, help="what the user asks")
-    parser.add_argument("--sink", type=int, default=64, help="so many first tokens stay seen")
-    parser.add_argument("--window", type=int, default=32, help="so many latest tokens stay seen")
-    parser.add_argument("--max-tokens", type=int, default=512, help="so many tokens")
-    parser.add_argument("--model", help="which model writes (default: the first)")
+    parser.add_number("--sink", 64, "so many first tokens stay seen")
+    parser.add_number("--window", 32, "so many latest tokens stay seen", least=1)
+    parser.add_number("--max-tokens", 512, "so many tokens")
+    parser.add_model("which model writes")
     return parser.parse_args(args)
 
 
 async def main(args: list[str]) -> dict[str, object]:
     wanted = read_arguments(args)
-    context = Context(get_model(wanted.model))
+    context = Context(wanted.model)
     context.fill_user(wanted.prompt)
     await context.flush()
     pages_max = 0

@@ -60,8 +60,7 @@ result_void_string *run(void) {
   string layer = take_option(&all, TEXT("--layer"), TEXT("control"));
   string name = take_option(&all, TEXT("--model"), TEXT(""));
   uint32_t count = take_number(&all, TEXT("--count"), 100);
-  string stray = untaken_argument(&all);
-  if (stray.data) return fail(text_join(TEXT("bad argument, see --help: "), stray));
+  if (has_stray_argument(&all)) return &outcome;
   if (count < 1 || count > COUNT_MAX) return fail(TEXT("--count is 1 to 10000"));
 
   common_queue queue = -1;

@@ -3,9 +3,9 @@
 
 result_void_string *run(void) {
   arguments all = read_arguments();
-  if (take_flag(&all, TEXT("--help")))
-    send(TEXT("bench-spawn: sends one message and ends; takes no arguments\n"));
-  else
-    send(TEXT("running"));
+  bool is_help = take_flag(&all, TEXT("--help"));
+  if (has_stray_argument(&all)) return &outcome;
+  send(is_help ? TEXT("bench-spawn: sends one message and ends; takes no arguments\n")
+               : TEXT("running"));
   return succeed();
 }

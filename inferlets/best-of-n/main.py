@@ -3,16 +3,16 @@
 import asyncio
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Context, Sampler, get_model, send
+from inferlet import ArgumentParser, Context, Sampler, send
 
 
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("best-of-n", "draws answers and keeps the best")
     parser.add_argument("--prompt", default="Name a colour of the rainbow.", help="the question")
-    parser.add_argument("--samples", type=int, default=4, help="so many answers")
-    parser.add_argument("--temperature", type=float, default=0.8, help="what makes them differ")
-    parser.add_argument("--max-tokens", type=int, default=48, help="at most so many tokens each")
-    parser.add_argument("--model", help="which model answers (default: the first)")
+    parser.add_number("--samples", 4, "so many answers", least=1)
+    parser.add_number("--temperature", 0.8, "what makes them differ")
+    parser.add_number("--max-tokens", 48, "at most so many tokens each")
+    parser.add_model("which model answers")
     return parser.parse_args(args)
 
 
@@ -25,7 +25,7 @@ async def draw(trunk: Context, wanted: Namespace) -> tuple[float, str]:
 
 async def main(args: list[str]) -> dict[str, object]:
     wanted = read_arguments(args)
-    trunk = Context(get_model(wanted.model))
+    trunk = Context(wanted.model)
     trunk.fill_user(wanted.prompt)
     await trunk.flush()
     drawn = await asyncio.gather(*(draw(trunk, wanted) for _ in range(wanted.samples)))

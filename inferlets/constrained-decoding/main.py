@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Constraint, Context, Model, Sampler, get_model, send
+from inferlet import ArgumentParser, Constraint, Context, Model, Sampler, send
 
 JSON_GRAMMAR = r"""
 start: object
@@ -20,22 +20,25 @@ def read_arguments(args: list[str]) -> Namespace:
     parser.add_argument("--prompt", default="Describe yourself as a JSON object.", help="the task")
     parser.add_argument("--lark", default=JSON_GRAMMAR, help="a Lark grammar (default: JSON)")
     parser.add_argument("--regex", help="a regular expression in its place")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest")
-    parser.add_argument("--seed", type=int, help="the same seed, the same text")
-    parser.add_argument("--max-tokens", type=int, default=128, help="at most so many tokens")
-    parser.add_argument("--model", help="which model writes (default: the first)")
+    parser.add_number("--temperature", 0.0, "0: the likeliest")
+    parser.add_number("--seed", None, "the same seed, the same text", most=2**64 - 1)
+    parser.add_number("--max-tokens", 128, "at most so many tokens")
+    parser.add_model("which model writes")
     return parser.parse_args(args)
 
 
 def read_constraint(model: Model, wanted: Namespace) -> Constraint:
-    if wanted.regex:
-        return Constraint.regex(model, wanted.regex)
-    return Constraint.lark(model, wanted.lark)
+    try:
+        if wanted.regex is not None:
+            return Constraint.regex(model, wanted.regex)
+        return Constraint.lark(model, wanted.lark)
+    except ValueError as wrong:
+        raise SystemExit(f"bad grammar: {wrong}") from None
 
 
 async def main(args: list[str]) -> dict[str, object]:
     wanted = read_arguments(args)
-    context = Context(get_model(wanted.model))
+    context = Context(wanted.model)
     constraint = read_constraint(context.model, wanted)
     context.fill_user(wanted.prompt)
     sampler = Sampler(wanted.temperature, seed=wanted.seed)

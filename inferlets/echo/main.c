@@ -31,8 +31,7 @@ result_void_string *run(void) {
   string text = take_option(&all, TEXT("--text"), take_option(&all, TEXT("-t"), (string){0, 0}));
   uint32_t delay = take_number(&all, TEXT("--delay"), take_number(&all, TEXT("-d"), 0));
   uint32_t count = take_number(&all, TEXT("--count"), take_number(&all, TEXT("-n"), 1));
-  string stray = untaken_argument(&all);
-  if (stray.data) return fail(text_join(TEXT("bad argument, see --help: "), stray));
+  if (has_stray_argument(&all)) return &outcome;
 
   if (text.data) {
     answer(text, delay);

@@ -3,7 +3,7 @@
 import asyncio
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Context, get_model, send
+from inferlet import ArgumentParser, Context, send
 
 SYSTEM = "You summarise texts. You answer with the summary alone."
 TEXT = (
@@ -17,9 +17,9 @@ LENGTHS = "4,32,16,8,4,16,3,32"
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("graph-of-thought", "proposes many summaries and joins them")
     parser.add_argument("--text", default=TEXT, help="what to summarise")
-    parser.add_argument("--proposals", default=LENGTHS, help="tokens of each proposal, by commas")
-    parser.add_argument("--max-tokens", type=int, default=48, help="at most so many for a join")
-    parser.add_argument("--model", help="which model writes (default: the first)")
+    parser.add_list("--proposals", LENGTHS, "tokens of each proposal, by commas", int)
+    parser.add_number("--max-tokens", 48, "at most so many for a join")
+    parser.add_model("which model writes")
     return parser.parse_args(args)
 
 
@@ -51,12 +51,11 @@ async def join_as_they_come(
 
 async def main(args: list[str]) -> dict[str, object]:
     wanted = read_arguments(args)
-    trunk = Context(get_model(wanted.model))
+    trunk = Context(wanted.model)
     trunk.fill_system(SYSTEM)
     await trunk.flush()
     prompt = f"Summarise: {wanted.text}"
-    lengths = [int(length) for length in wanted.proposals.split(",")]
-    layer = [asyncio.create_task(ask(trunk, prompt, length)) for length in lengths]
+    layer = [asyncio.create_task(ask(trunk, prompt, length)) for length in wanted.proposals]
     layers = [len(layer)]
     while len(layer) > 1:
         layer = await join_as_they_come(trunk, layer, wanted.max_tokens)

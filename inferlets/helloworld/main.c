@@ -7,6 +7,7 @@ result_void_string *run(void) {
     send(TEXT("helloworld: says which engine and instance it runs in; takes no arguments\n"));
     return succeed();
   }
+  if (has_stray_argument(&all)) return &outcome;
   string version, instance;
   runtime_get_version(&version);
   runtime_get_instance_id(&instance);

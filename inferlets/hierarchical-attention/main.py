@@ -3,7 +3,7 @@
 import xml.etree.ElementTree as xml
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Brle, Context, get_model, send
+from inferlet import ArgumentParser, Brle, Context, send
 
 DOCUMENT = (
     "<town>The town lies at a river.<school>The school has a red roof.</school>"
@@ -15,8 +15,8 @@ def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("hierarchical-attention", "reads a tree under a mask of its own")
     parser.add_argument("--document", default=DOCUMENT, help="nested elements with text")
     parser.add_argument("--question", default="Question: What lies at a river? Answer: The")
-    parser.add_argument("--max-tokens", type=int, default=16, help="at most so many tokens")
-    parser.add_argument("--model", help="which model answers (default: the first)")
+    parser.add_number("--max-tokens", 16, "at most so many tokens")
+    parser.add_model("which model answers")
     return parser.parse_args(args)
 
 
@@ -34,8 +34,11 @@ def read(context: Context, node: xml.Element) -> range:
 
 async def main(args: list[str]) -> dict[str, object]:
     wanted = read_arguments(args)
-    context = Context(get_model(wanted.model))
-    root = read(context, xml.fromstring(wanted.document))
+    context = Context(wanted.model)
+    try:
+        root = read(context, xml.fromstring(wanted.document))
+    except xml.ParseError as wrong:
+        raise SystemExit(f"bad document: {wrong}") from None
     context.fill(wanted.question)
     text = await context.generate(wanted.max_tokens).collect()
     send(text)

@@ -81,8 +81,11 @@ async def read(url: str) -> bytes:
 async def main(args: list[str]) -> str:
     parser = ArgumentParser("image-fetch", "fetches an image and says what is in it")
     parser.add_argument("--url", required=True, help="where it is; the engine must allow the host")
-    image = await read(parser.parse_args(args).url)
-    found = f"{len(image)} bytes: {describe(image)}"
+    try:
+        image = await read(parser.parse_args(args).url)
+        found = f"{len(image)} bytes: {describe(image)}"
+    except (ValueError, LookupError, struct.error, zlib.error) as wrong:
+        raise SystemExit(f"no image: {wrong}") from None
     send(found)
     if "input_image" not in get_model().traits:
         send("; unavailable: this model does not see images")

@@ -2,27 +2,27 @@
 
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Context, any_of, get_model, max_tokens, send, stop_tokens
+from inferlet import ArgumentParser, Context, any_of, max_tokens, send, stop_tokens
 
 
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("jacobi-decoding", "writes several tokens a pass, and the same text")
     parser.add_argument("--prompt", default="Count from one to twenty.", help="the question")
-    parser.add_argument("--guesses", type=int, default=5, help="so many tokens ahead")
-    parser.add_argument("--max-tokens", type=int, default=64, help="at most so many tokens")
-    parser.add_argument("--model", help="which model writes (default: the first)")
+    parser.add_number("--guesses", 5, "so many tokens ahead")
+    parser.add_number("--max-tokens", 64, "at most so many tokens")
+    parser.add_model("which model writes")
     return parser.parse_args(args)
 
 
 async def main(args: list[str]) -> dict[str, object]:
     wanted = read_arguments(args)
-    context = Context(get_model(wanted.model))
+    context = Context(wanted.model)
     context.fill_user(wanted.prompt)
     await context.flush()
     stop = any_of(stop_tokens(context.model.stop_tokens()), max_tokens(wanted.max_tokens))
     written: list[int] = []
     guesses: list[int] = []
-    passes, hidden = 0, None
+    passes, hidden = 0, stop.ask(written)
     while hidden is None:
         guesses += [context.tokens[-1]] * (wanted.guesses - len(guesses))
         verified = await context.verify(guesses)

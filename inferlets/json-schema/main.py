@@ -3,7 +3,7 @@
 import json
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Constraint, Context, Sampler, get_model, send
+from inferlet import ArgumentParser, Constraint, Context, Sampler, send
 
 PERSON = {
     "type": "object",
@@ -26,17 +26,20 @@ def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("json-schema", "writes JSON that a schema describes")
     parser.add_argument("--prompt", default="Invent a person.", help="the task")
     parser.add_argument("--schema", default=json.dumps(PERSON), help="a JSON schema")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest")
-    parser.add_argument("--seed", type=int, help="the same seed, the same text")
-    parser.add_argument("--max-tokens", type=int, default=256, help="at most so many tokens")
-    parser.add_argument("--model", help="which model writes (default: the first)")
+    parser.add_number("--temperature", 0.0, "0: the likeliest")
+    parser.add_number("--seed", None, "the same seed, the same text", most=2**64 - 1)
+    parser.add_number("--max-tokens", 256, "at most so many tokens")
+    parser.add_model("which model writes")
     return parser.parse_args(args)
 
 
 async def main(args: list[str]) -> dict[str, object]:
     wanted = read_arguments(args)
-    context = Context(get_model(wanted.model))
-    constraint = Constraint.json_schema(context.model, wanted.schema)
+    context = Context(wanted.model)
+    try:
+        constraint = Constraint.json_schema(context.model, wanted.schema)
+    except ValueError as wrong:
+        raise SystemExit(f"bad schema: {wrong}") from None
     context.fill_user(wanted.prompt)
     sampler = Sampler(wanted.temperature, seed=wanted.seed)
     answer = context.generate(wanted.max_tokens, sampler, constraint=constraint)

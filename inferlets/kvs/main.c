@@ -55,6 +55,7 @@ result_void_string *run(void) {
     send(TEXT("kvs: checks the key-value store; takes no arguments\n"));
     return succeed();
   }
+  if (has_stray_argument(&all)) return &outcome;
   string complaint = check(key_of_instance(TEXT("-key")));
   if (complaint.data) return fail(complaint);
   send(TEXT("the key-value store keeps its promises"));

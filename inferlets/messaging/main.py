@@ -8,8 +8,8 @@ from inferlet import ArgumentParser, Subscription, broadcast, receive, send, sub
 
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("messaging", "talks to the client and to other programs by topic")
-    parser.add_argument("--topic", default="messaging", help="the topic (default: messaging)")
-    parser.add_argument("--count", type=int, default=3, help="how many messages (default: 3)")
+    parser.add_argument("--topic", default="messaging", help="which topic (default: messaging)")
+    parser.add_number("--count", 3, "how many messages")
     role = parser.add_mutually_exclusive_group()
     role.add_argument("--listen", action="store_true", help="send on what the topic says")
     role.add_argument("--say", metavar="TEXT", help="say this on the topic and end")

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Context, Model, get_model, send
+from inferlet import ArgumentParser, Context, Model, send
 
 MODULES = {
     "style": "You answer in one short sentence, politely and in plain words.",
@@ -13,12 +13,18 @@ MODULES = {
 ROOM = 64  # positions for each module; its place does not depend on which others are taken
 
 
+def known(name: str) -> str:
+    if name not in MODULES:
+        raise LookupError(name)
+    return name
+
+
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("modular-caching", "composes a prompt of modules that are computed")
-    parser.add_argument("--modules", default="style,place,weather", help="which, in which order")
+    parser.add_list("--modules", "style,place,weather", "which, in which order", known)
     parser.add_argument("--prompt", default="Shall I go on the big wheel now?")
-    parser.add_argument("--max-tokens", type=int, default=48, help="at most so many tokens")
-    parser.add_argument("--model", help="which model answers (default: the first)")
+    parser.add_number("--max-tokens", 48, "at most so many tokens")
+    parser.add_model("which model answers")
     return parser.parse_args(args)
 
 
@@ -38,9 +44,9 @@ async def module(model: Model, name: str) -> tuple[Context, bool]:
 
 async def main(args: list[str]) -> dict[str, object]:
     wanted = read_arguments(args)
-    context = Context(get_model(wanted.model))
+    context = Context(wanted.model)
     found = {}
-    for name in wanted.modules.split(","):
+    for name in wanted.modules:
         part, found[name] = await module(context.model, name)
         context.append(part)
     held = context.sequence.held

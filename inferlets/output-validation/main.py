@@ -4,7 +4,7 @@ import asyncio
 import math
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Context, get_model, send
+from inferlet import ArgumentParser, Context, send
 
 CANDIDATES = ("Paris", "London", "Berlin", "Rome")
 
@@ -13,7 +13,7 @@ def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("output-validation", "chooses among given answers")
     parser.add_argument("--prompt", default="What is the capital of France? Answer in one word.")
     parser.add_argument("--candidate", action="append", help="a possible answer")
-    parser.add_argument("--model", help="which model judges (default: the first)")
+    parser.add_model("which model judges")
     return parser.parse_args(args)
 
 
@@ -25,7 +25,7 @@ async def score(trunk: Context, candidate: str) -> float:
 
 async def main(args: list[str]) -> dict[str, float]:
     wanted = read_arguments(args)
-    trunk = Context(get_model(wanted.model))
+    trunk = Context(wanted.model)
     trunk.fill_user(wanted.prompt)
     await trunk.flush()
     candidates = wanted.candidate or CANDIDATES

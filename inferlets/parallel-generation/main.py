@@ -3,7 +3,7 @@
 import asyncio
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Context, get_model, send
+from inferlet import ArgumentParser, Context, send
 
 SYSTEM = "You are a helpful teacher. You explain one thing at a time, in one short sentence."
 PROMPTS = ["What is the capital of France?", "How many days are in a week?"]
@@ -13,8 +13,8 @@ def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("parallel-generation", "answers several prompts at the same time")
     parser.add_argument("--prompt", action="append", help="a question; may be given many times")
     parser.add_argument("--system", default=SYSTEM, help="the common start")
-    parser.add_argument("--model", help="which model answers (default: the first)")
-    parser.add_argument("--max-tokens", type=int, default=32, help="at most so many tokens each")
+    parser.add_model("which model answers")
+    parser.add_number("--max-tokens", 32, "at most so many tokens each")
     return parser.parse_args(args)
 
 
@@ -27,7 +27,7 @@ async def answer(branch: Context, prompt: str, tokens_max: int) -> str:
 
 async def main(args: list[str]) -> list[str]:
     wanted = read_arguments(args)
-    trunk = Context(get_model(wanted.model))
+    trunk = Context(wanted.model)
     trunk.fill_system(wanted.system)
     await trunk.flush()
     prompts = wanted.prompt or PROMPTS

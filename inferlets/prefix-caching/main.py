@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Context, get_model, send
+from inferlet import ArgumentParser, Context, send
 
 LABEL = "prefix-caching"
 SYSTEM = (
@@ -28,15 +28,15 @@ SYSTEM = (
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("prefix-caching", "answers under a long system prompt, computed once")
     parser.add_argument("--prompt", default="How many books may I borrow?", help="the question")
-    parser.add_argument("--model", help="which model answers (default: the first)")
-    parser.add_argument("--max-tokens", type=int, default=64, help="at most so many tokens")
+    parser.add_model("which model answers")
+    parser.add_number("--max-tokens", 64, "at most so many tokens")
     parser.add_argument("--invalidate", action="store_true", help="forget the prefix and end")
     return parser.parse_args(args)
 
 
 async def main(args: list[str]) -> dict[str, object]:
     wanted = read_arguments(args)
-    context = Context(get_model(wanted.model))
+    context = Context(wanted.model)
     context.fill_system(SYSTEM)
     if wanted.invalidate:
         return {"forgotten": await context.release_prefix(LABEL)}

@@ -4,7 +4,7 @@ import asyncio
 from argparse import Namespace
 from itertools import product
 
-from inferlet import ArgumentParser, Context, get_model, send
+from inferlet import ArgumentParser, Context, send
 
 ROOT = "You write one short, plain sentence and nothing else."
 LEVELS = (
@@ -16,8 +16,8 @@ LEVELS = (
 
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("prefix-tree", "writes at the eight leaves of a tree of prompts")
-    parser.add_argument("--model", help="which model writes (default: the first)")
-    parser.add_argument("--max-tokens", type=int, default=32, help="at most so many a leaf")
+    parser.add_model("which model writes")
+    parser.add_number("--max-tokens", 32, "at most so many a leaf")
     return parser.parse_args(args)
 
 
@@ -36,5 +36,5 @@ async def grow(trunk: Context, path: tuple[str, ...], tokens_max: int) -> list[s
 
 async def main(args: list[str]) -> dict[str, str]:
     wanted = read_arguments(args)
-    texts = await grow(Context(get_model(wanted.model)), (ROOT,), wanted.max_tokens)
+    texts = await grow(Context(wanted.model), (ROOT,), wanted.max_tokens)
     return dict(zip(map(" ".join, product(*LEVELS)), texts, strict=True))

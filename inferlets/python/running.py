@@ -16,26 +16,25 @@ from typing import Any
 from componentize_py_types import Err
 from inferlet.host import HostPoller
 from inferlet.loop import HostLoop
-from wit_world.imports import runtime
+from inferlet.runtime import set_return
 
 
 def run_to_end(find_main: Callable[[], Any], arguments: list[str], file: str) -> None:
     """Sets the return value from what `main` returns; raises `Err` with the reason if it fails."""
     try:
         result = run_main(find_main(), arguments)
+        if result is not None:
+            set_return(
+                result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+            )
     except SystemExit as end:
         if end.code not in (None, 0):
-            raise Err(str(end.code)) from None
-        return
+            raise Err(tellable(str(end.code))) from None
     except BaseException as error:
-        raise Err(describe(error, file)) from None
+        raise Err(tellable(describe(error, file))) from None
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-    if result is not None:
-        runtime.set_return(
-            result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
-        )
 
 
 def run_main(main: Any, arguments: list[str]) -> Any:
@@ -45,6 +44,11 @@ def run_main(main: Any, arguments: list[str]) -> Any:
         return result
     loop = HostLoop(HostPoller())  # type: ignore[abstract]  # asyncio asks for part of it only
     return loop.run_until_complete(result)
+
+
+def tellable(reason: str) -> str:
+    """What of it is no UTF-8 is written out."""
+    return reason.encode(errors="backslashreplace").decode()
 
 
 def describe(error: BaseException, file: str) -> str:

@@ -3,21 +3,20 @@
 import asyncio
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Context, get_model, send
+from inferlet import ArgumentParser, Context, send
 
 SYSTEM = "You solve problems by small steps. You answer in one short sentence."
 QUESTION = "What is the product of 987 and 123?"
+DIVIDES = {"branch": True, "leaf": False}
 
 
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("recursion-of-thought", "divides, solves and merges, in forks")
     parser.add_argument("--question", default=QUESTION, help="the problem")
-    parser.add_argument("--depth", type=int, default=3, help="divide at most so often")
-    parser.add_argument("--max-tokens", type=int, default=32, help="at most so many a step")
-    parser.add_argument(
-        "--script", default="", help="decisions in place of the model's, as in branch,leaf,leaf"
-    )
-    parser.add_argument("--model", help="which model thinks (default: the first)")
+    parser.add_number("--depth", 3, "divide at most so often")
+    parser.add_number("--max-tokens", 32, "at most so many a step")
+    parser.add_list("--script", None, "decisions, as in branch,leaf,leaf", DIVIDES.__getitem__)
+    parser.add_model("which model thinks")
     return parser.parse_args(args)
 
 
@@ -26,7 +25,7 @@ class Recursion:
 
     def __init__(self, wanted: Namespace) -> None:
         self._tokens_max = wanted.max_tokens
-        self._script = [word for word in wanted.script.split(",") if word]
+        self._script: list[bool] = wanted.script or []
         self.leaves = 0
 
     async def solve(self, trunk: Context, problem: str, depth: int) -> str:
@@ -43,7 +42,7 @@ class Recursion:
 
     async def _divides(self, trunk: Context, problem: str) -> bool:
         if self._script:
-            return bool(self._script.pop(0) == "branch")
+            return self._script.pop(0)
         asked = f"Is this problem easy? Answer <leaf> if so, else <branch>. {problem}"
         return "<branch>" in await self._say(trunk, asked)
 
@@ -56,7 +55,7 @@ class Recursion:
 
 async def main(args: list[str]) -> dict[str, object]:
     wanted = read_arguments(args)
-    trunk = Context(get_model(wanted.model))
+    trunk = Context(wanted.model)
     trunk.fill_system(SYSTEM)
     await trunk.flush()
     recursion = Recursion(wanted)

@@ -4,7 +4,7 @@ import asyncio
 from argparse import Namespace
 from collections import Counter
 
-from inferlet import ArgumentParser, Context, Distribution, Sampler, get_model, send
+from inferlet import ArgumentParser, Context, Distribution, Sampler, send
 
 PROMPT = "My favourite colour is"
 HEAT = 0.7
@@ -22,8 +22,8 @@ SAMPLERS = {
 
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("sampler-suite", "checks every sampler against its definition")
-    parser.add_argument("--draws", type=int, default=100, help="so many tokens by each")
-    parser.add_argument("--model", help="which model draws (default: the first)")
+    parser.add_number("--draws", 100, "so many tokens by each", least=1)
+    parser.add_model("which model draws")
     return parser.parse_args(args)
 
 
@@ -63,7 +63,7 @@ def compared(drawn: Counter[int], right: dict[int, float]) -> dict[str, float]:
 
 async def main(args: list[str]) -> dict[str, object]:
     wanted = read_arguments(args)
-    trunk = Context(get_model(wanted.model))
+    trunk = Context(wanted.model)
     trunk.fill(PROMPT)
     await trunk.flush()
     counts = await asyncio.gather(*(draw(trunk, s, wanted.draws) for s in SAMPLERS.values()))

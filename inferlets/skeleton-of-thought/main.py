@@ -3,7 +3,7 @@
 import asyncio
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Context, get_model, send
+from inferlet import ArgumentParser, Context, send
 
 SYSTEM = "You are a helpful teacher. You answer in short sentences."
 QUESTION = "How do I learn to swim?"
@@ -14,11 +14,11 @@ def read_arguments(args: list[str]) -> Namespace:
         "skeleton-of-thought", "plans an answer's points and writes them at once"
     )
     parser.add_argument("--question", default=QUESTION, help="what the user asks")
-    parser.add_argument("--points", type=int, default=3, help="at most so many points")
+    parser.add_number("--points", 3, "at most so many points", least=1)
     parser.add_argument("--plan", action="append", help="a point; given, the model plans nothing")
-    parser.add_argument("--plan-tokens", type=int, default=80, help="at most so many for the plan")
-    parser.add_argument("--max-tokens", type=int, default=80, help="at most so many a point")
-    parser.add_argument("--model", help="which model answers (default: the first)")
+    parser.add_number("--plan-tokens", 80, "at most so many for the plan")
+    parser.add_number("--max-tokens", 80, "at most so many a point")
+    parser.add_model("which model answers")
     return parser.parse_args(args)
 
 
@@ -41,7 +41,7 @@ async def write(trunk: Context, question: str, point: str, tokens_max: int) -> s
 
 async def main(args: list[str]) -> dict[str, str]:
     wanted = read_arguments(args)
-    trunk = Context(get_model(wanted.model))
+    trunk = Context(wanted.model)
     trunk.fill_system(SYSTEM)
     await trunk.flush()
     points = wanted.plan or await plan(trunk, wanted)

@@ -4,7 +4,7 @@ from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from inferlet import ArgumentParser, Context, get_model, send
+from inferlet import ArgumentParser, Context, send
 
 PROMPT = "Print the word hello ten times."
 
@@ -12,11 +12,11 @@ PROMPT = "Print the word hello ten times."
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("speculative-decoding", "guesses by n-grams, and writes the same text")
     parser.add_argument("--prompt", default=PROMPT, help="the question")
-    parser.add_argument("--look-back", type=int, default=1, help="tokens that must be the same")
-    parser.add_argument("--look-ahead", type=int, default=4, help="at most so many guesses")
-    parser.add_argument("--memory", type=int, default=1000, help="so many places are remembered")
-    parser.add_argument("--max-tokens", type=int, default=256, help="at most so many tokens")
-    parser.add_argument("--model", help="which model writes (default: the first)")
+    parser.add_number("--look-back", 1, "tokens that must be the same", least=1)
+    parser.add_number("--look-ahead", 4, "at most so many guesses")
+    parser.add_number("--memory", 1000, "so many places are remembered")
+    parser.add_number("--max-tokens", 256, "at most so many tokens")
+    parser.add_model("which model writes")
     return parser.parse_args(args)
 
 
@@ -44,7 +44,7 @@ class Ngrams:
 
 async def main(args: list[str]) -> dict[str, object]:
     wanted = read_arguments(args)
-    context = Context(get_model(wanted.model))
+    context = Context(wanted.model)
     context.fill_user(wanted.prompt)
     await context.flush()
     ngrams = Ngrams(wanted.look_back, wanted.look_ahead, wanted.memory)

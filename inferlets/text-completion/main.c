@@ -9,7 +9,10 @@ static const char USAGE[] =
     "  --max-tokens N     at most so many tokens (default: 256)\n"
     "  --temperature T    0 is greedy (default: 0)\n"
     "  --top-p P          sample from the most likely P of the mass (default: 1)\n"
-    "  --seed N           the same text for the same number (default: by chance)\n";
+    "  --seed N           the same text for the same number (default: by chance)\n"
+    "  --repetition-penalty R   logits of tokens of the text are divided by it (default: 1)\n"
+    "  --frequency-penalty F    subtracted as often as the token was written (default: 0)\n"
+    "  --presence-penalty P     subtracted once if the token was written (default: 0)\n";
 
 static result_void_string *complete(common_model model, string system, string prompt,
                                     uint32_t tokens_max, sampler how) {
@@ -35,15 +38,15 @@ result_void_string *run(void) {
   string name = take_option(&all, TEXT("--model"), TEXT(""));
   uint32_t tokens_max = take_number(&all, TEXT("--max-tokens"), 256);
   uint32_t seed = take_number(&all, TEXT("--seed"), UINT32_MAX);
-  sampler how = {parse_decimal(take_option(&all, TEXT("--temperature"), TEXT("0"))),
-                 parse_decimal(take_option(&all, TEXT("--top-p"), TEXT("1"))),
-                 {seed != UINT32_MAX, seed}};
-
-  string stray = untaken_argument(&all);
-  if (stray.data) return fail(text_join(TEXT("bad argument, see --help: "), stray));
+  sampler how = {
+      .temperature = take_decimal(&all, TEXT("--temperature"), 0, 1e9f).value,
+      .top_p = take_decimal(&all, TEXT("--top-p"), 1e-6f, 1),
+      .seed = {seed != UINT32_MAX, seed},
+      .repetition_penalty = take_decimal(&all, TEXT("--repetition-penalty"), 0.01f, 100),
+      .frequency_penalty = take_decimal(&all, TEXT("--frequency-penalty"), -100, 100),
+      .presence_penalty = take_decimal(&all, TEXT("--presence-penalty"), -100, 100)};
+  if (has_stray_argument(&all)) return &outcome;
   if (!prompt.length) return fail(TEXT("--prompt is missing, see --help"));
-  if (how.temperature < 0) return fail(TEXT("--temperature needs a number of 0 or more"));
-  if (how.top_p <= 0 || how.top_p > 1) return fail(TEXT("--top-p needs a number in 0..1"));
   if (tokens_max > 1000000) return fail(TEXT("--max-tokens is at most 1000000"));
   common_model model = open_model(name);
   if (model < 0) return fail(text_join(TEXT("there is no such model: "), name));

@@ -4,7 +4,7 @@ import asyncio
 import re
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Context, Sampler, get_model, send
+from inferlet import ArgumentParser, Context, Sampler, send
 
 SYSTEM = "You solve problems carefully, in few words."
 STEPS = (
@@ -17,10 +17,10 @@ STEPS = (
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("tree-of-thought", "plans, solves and reflects in a tree of branches")
     parser.add_argument("--question", default="What is 17 + 25?", help="the problem")
-    parser.add_argument("--branches", type=int, default=2, help="so many at each of three levels")
-    parser.add_argument("--max-tokens", type=int, default=48, help="at most so many a thought")
-    parser.add_argument("--temperature", type=float, default=0.7, help="what makes branches differ")
-    parser.add_argument("--model", help="which model thinks (default: the first)")
+    parser.add_number("--branches", 2, "so many at each of three levels", least=1)
+    parser.add_number("--max-tokens", 48, "at most so many a thought")
+    parser.add_number("--temperature", 0.7, "what makes branches differ")
+    parser.add_model("which model thinks")
     return parser.parse_args(args)
 
 
@@ -47,7 +47,7 @@ def confidence(way: list[str]) -> int:
 
 async def main(args: list[str]) -> dict[str, object]:
     wanted = read_arguments(args)
-    trunk = Context(get_model(wanted.model))
+    trunk = Context(wanted.model)
     trunk.fill_system(SYSTEM)
     ways = await think(trunk, [], wanted)
     best = max(ways, key=confidence)

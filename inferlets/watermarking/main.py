@@ -6,17 +6,17 @@ import math
 import random
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Context, Distribution, Sampler, get_model, max_tokens, send
+from inferlet import ArgumentParser, Context, Distribution, Sampler, max_tokens, send
 
 
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("watermarking", "writes text with a watermark, or looks for one")
     parser.add_argument("--prompt", default="Tell me a story about a lighthouse.")
     parser.add_argument("--key", default="pie", help="the secret")
-    parser.add_argument("--delta", type=float, default=2.0, help="how strongly; 0 is not at all")
-    parser.add_argument("--seed", type=int, default=1, help="of the draws")
-    parser.add_argument("--max-tokens", type=int, default=256, help="so many tokens")
-    parser.add_argument("--model", help="which model writes (default: the first)")
+    parser.add_number("--delta", 2.0, "how strongly; 0 is not at all", most=100)
+    parser.add_number("--seed", 1, "of the draws", most=2**64 - 1)
+    parser.add_number("--max-tokens", 256, "so many tokens", least=2)
+    parser.add_model("which model writes")
     return parser.parse_args(args)
 
 
@@ -33,7 +33,7 @@ def z_score(key: str, tokens: list[int]) -> float:
 
 async def main(args: list[str]) -> dict[str, object]:
     wanted = read_arguments(args)
-    context = Context(get_model(wanted.model))
+    context = Context(wanted.model)
     context.fill_user(wanted.prompt)
     chance, strength = random.Random(wanted.seed), math.exp(wanted.delta)
 

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from inferlet import ArgumentParser, Brle, Context, get_model, max_tokens, send
+from inferlet import ArgumentParser, Brle, Context, max_tokens, send
 
 PROMPT = "Tell me a long story about a ship that sails around the world."
 
@@ -10,9 +10,9 @@ PROMPT = "Tell me a long story about a ship that sails around the world."
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("windowed-attention", "reads and writes through a window")
     parser.add_argument("--prompt", default=PROMPT, help="how the text begins")
-    parser.add_argument("--window", type=int, default=32, help="so many latest tokens are seen")
-    parser.add_argument("--max-tokens", type=int, default=512, help="so many tokens")
-    parser.add_argument("--model", help="which model writes (default: the first)")
+    parser.add_number("--window", 32, "so many latest tokens are seen", least=1)
+    parser.add_number("--max-tokens", 512, "so many tokens")
+    parser.add_model("which model writes")
     return parser.parse_args(args)
 
 
@@ -24,7 +24,7 @@ def seen_from(token: int, window: int) -> Brle:
 
 async def main(args: list[str]) -> dict[str, object]:
     wanted = read_arguments(args)
-    context = Context(get_model(wanted.model))
+    context = Context(wanted.model)
     prompt = context.model.tokenizer.encode(wanted.prompt)
     context.fill_tokens(prompt, rows=[seen_from(i, wanted.window) for i in range(len(prompt))])
 

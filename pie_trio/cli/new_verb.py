@@ -57,7 +57,7 @@ from inferlet import ArgumentParser, Context, get_model, send
 async def main(args: list[str]) -> str:
     parser = ArgumentParser("@name@", "answers one prompt")
     parser.add_argument("--prompt", default="What is the capital of France?", help="the question")
-    parser.add_argument("--max-tokens", type=int, default=64, help="at most so many tokens")
+    parser.add_number("--max-tokens", 64, "at most so many tokens")
     wanted = parser.parse_args(args)
 
     context = Context(get_model())

@@ -8,7 +8,9 @@
 #define RESERVE_PAGES 4  /* that a stream takes in advance */
 #define CHUNK_TOKENS 64
 
-typedef struct { float temperature, top_p; option_uint64 seed; } sampler;
+/* How tokens are chosen, as the WIT has it. All nought is greedy; temperature, top_k, top_p, min_p, a
+ * seed, penalties and `add_bias` change that. */
+typedef generate_sampler sampler;
 
 typedef struct {
   common_queue queue;
@@ -16,30 +18,23 @@ typedef struct {
   sampler how;
   uint32_t page_size, pages_held, tokens_held;
   uint32_t *pages;
+  uint32_t *tokens;   /* all of them, of which the first `tokens_held` have been read */
   list_uint32 input;  /* what the next pass reads */
   list_uint32 stops;
-  uint32_t *written;  /* the tokens of the text so far */
+  uint32_t *written;  /* the tokens of the text so far, behind those of the prompt */
   /* `shown` is where the shown text ends; `before` is a little earlier, because the spaces around a
    * token depend on the token before it. */
   uint32_t count, shown, before;
   string trouble; /* why it cannot go on */
 } context;
 
-/* A decimal such as 0.7; negative if the text is not one. */
-HELPER float parse_decimal(string text) {
-  float value = 0, scale = 0;
-  for (uint32_t i = 0; i < text.length; i++) {
-    char c = text.data[i];
-    if (c == '.' && scale == 0) {
-      scale = 1;
-    } else if (c >= '0' && c <= '9') {
-      value = value * 10 + (c - '0');
-      scale *= 10;
-    } else {
-      return -1;
-    }
-  }
-  return text.length == 0 ? -1 : scale ? value / scale : value;
+/* Adds `addend` to the logit of a token, before everything is drawn. */
+HELPER void add_bias(sampler *how, uint32_t token, float addend) {
+  list_tuple_uint32_float *bias = &how->logit_bias;
+  tuple_uint32_float *grown = ALLOCATE(tuple_uint32_float, bias->length + 1);
+  for (uint32_t i = 0; i < bias->length; i++) grown[i] = bias->data[i];
+  grown[bias->length++] = (tuple_uint32_float){token, addend};
+  bias->data = grown;
 }
 
 /* The model's stop tokens that are one token each. */
@@ -76,10 +71,14 @@ HELPER context open_context(common_model model, common_queue queue, string text,
   context made = {.queue = queue, .how = how};
   made.tokenizer = tokenize_get_tokenizer(model);
   made.page_size = common_model_get_kv_page_size(model);
-  tokenize_tokenizer_tokenize(made.tokenizer, text.data, text.length, &made.input);
+  list_uint32 prompt;
+  tokenize_tokenizer_tokenize(made.tokenizer, text.data, text.length, &prompt);
   made.stops = read_stop_tokens(model, made.tokenizer);
-  made.pages = ALLOCATE(uint32_t, (made.input.length + tokens_max) / made.page_size + 1);
-  made.written = ALLOCATE(uint32_t, tokens_max);
+  made.pages = ALLOCATE(uint32_t, (prompt.length + tokens_max) / made.page_size + 1);
+  made.tokens = ALLOCATE(uint32_t, prompt.length + tokens_max);
+  for (uint32_t i = 0; i < prompt.length; i++) made.tokens[i] = prompt.data[i];
+  made.input = (list_uint32){made.tokens, prompt.length};
+  made.written = made.tokens + prompt.length;
   return made;
 }
 
@@ -102,6 +101,11 @@ HELPER string error_text(const errors_error *error) {
   return error->tag ? error->failed : TEXT("out of pages");
 }
 
+/* Whether it matters which tokens the text has. */
+HELPER bool counts_text(const sampler *how) {
+  return how->repetition_penalty.some || how->frequency_penalty.some || how->presence_penalty.some;
+}
+
 /* Has the model go on by itself from the input, into at most RESERVE_PAGES more pages. */
 HELPER bool open_stream(context *text, uint32_t tokens_max, generate_token_stream *stream) {
   uint32_t total = text->tokens_held + text->input.length;
@@ -116,9 +120,10 @@ HELPER bool open_stream(context *text, uint32_t tokens_max, generate_token_strea
   first.request.pages = (list_uint32){text->pages, used};
   first.request.last_page_len = (total - 1) % text->page_size + 1;
   first.request.reserve = (list_uint32){text->pages + used, text->pages_held - used};
-  first.request.sampler.temperature = text->how.temperature;
-  first.request.sampler.top_p = (option_float){text->how.top_p < 1, text->how.top_p};
-  first.request.sampler.seed = text->how.seed;
+  first.request.sampler = text->how;
+  if (text->how.repetition_penalty.some)
+    first.request.earlier = (list_uint32){text->tokens, text->tokens_held};
+  if (counts_text(&text->how)) first.request.generated = (list_uint32){text->written, text->count};
   first.request.stop_tokens = text->stops;
   first.request.max_tokens = tokens_max;
   result_generate_token_stream_errors_error started;

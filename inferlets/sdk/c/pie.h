@@ -94,6 +94,27 @@ HELPER void text_append_json(string *text, string value) {
   text_append_character(text, '"');
 }
 
+/* A decimal, if the text is one: an optional sign, digits, at most one point among them. */
+HELPER option_float read_decimal(string text) {
+  bool is_negative = text.length && text.data[0] == '-';
+  float value = 0, scale = 0;
+  uint32_t digits = 0;
+  for (uint32_t i = is_negative; i < text.length; i++) {
+    char c = text.data[i];
+    if (c == '.' && scale == 0) {
+      scale = 1;
+    } else if (c >= '0' && c <= '9') {
+      value = value * 10 + (c - '0');
+      scale *= 10;
+      digits++;
+    } else {
+      return (option_float){0};
+    }
+  }
+  if (scale) value /= scale;
+  return (option_float){digits > 0, is_negative ? -value : value};
+}
+
 HELPER string text_join(string left, string right) {
   string text = text_begin();
   text_append(&text, left);
@@ -144,7 +165,7 @@ HELPER string take_option(arguments *all, string name, string otherwise) {
   return otherwise;
 }
 
-/* A whole number, at most 999 999 999; anything else is left for `untaken_argument` to report. */
+/* A whole number, at most 999 999 999; anything else is left over and is a stray argument. */
 HELPER uint32_t take_number(arguments *all, string name, uint32_t otherwise) {
   for (uint32_t i = 0; i + 1 < all->length; i++)
     if (all->data[i].data && text_equal(all->data[i], name)) {
@@ -161,11 +182,26 @@ HELPER uint32_t take_number(arguments *all, string name, uint32_t otherwise) {
   return otherwise;
 }
 
-/* The first argument that nobody took (unknown, or with a bad value), or a text without data. */
-HELPER string untaken_argument(const arguments *all) {
+/* A decimal such as -0.7 within these bounds, if it is given; anything else is left over as well. */
+HELPER option_float take_decimal(arguments *all, string name, float least, float most) {
+  for (uint32_t i = 0; i + 1 < all->length; i++)
+    if (all->data[i].data && text_equal(all->data[i], name)) {
+      option_float number = read_decimal(all->data[i + 1]);
+      number.some = number.some && number.value >= least && number.value <= most;
+      if (number.some) all->data[i].data = all->data[i + 1].data = 0;
+      return number;
+    }
+  return (option_float){0};
+}
+
+/* Whether there is an argument that nobody took, unknown or with a bad value: the outcome names it. */
+HELPER bool has_stray_argument(const arguments *all) {
   for (uint32_t i = 0; i < all->length; i++)
-    if (all->data[i].data) return all->data[i];
-  return (string){0, 0};
+    if (all->data[i].data) {
+      fail(text_join(TEXT("bad argument, see --help: "), all->data[i]));
+      return true;
+    }
+  return false;
 }
 
 /* ---- talking ---- */

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from inferlet.stop import StopCondition
 
 if TYPE_CHECKING:
+    from inferlet.constraint import Constraint
     from inferlet.context import Context
 
 
@@ -29,24 +30,31 @@ class Beam:
     score: float = 0.0
 
 
-async def search(start: Context, width: int, stop: StopCondition) -> Beam:
-    """The best continuation of `start`, which itself stays where it is."""
+async def search(
+    start: Context, width: int, stop: StopCondition, constraint: Constraint | None = None
+) -> Beam:
+    """The best continuation of `start`, which itself stays where it is.
+
+    Under a constraint, a score counts the shares among the tokens that may follow.
+    """
     if width < 1:
         raise ValueError(f"a beam search keeps at least one beam, not {width}")
     await start.flush()
     beams = [Beam(start.fork())]
     while (hidden := stop.ask(beams[0].tokens)) is None:
-        beams = await _step(beams, width, stop)
+        beams = await _step(beams, width, stop, constraint)
     best = beams[0]
     best.context.truncate(len(best.context.tokens) - hidden)
     return Beam(best.context, best.tokens[: len(best.tokens) - hidden], best.score)
 
 
-async def _step(beams: Sequence[Beam], width: int, stop: StopCondition) -> list[Beam]:
+async def _step(
+    beams: Sequence[Beam], width: int, stop: StopCondition, constraint: Constraint | None
+) -> list[Beam]:
     """Each beam that is not done is continued in the `width` likeliest ways; the best stay."""
     done = [beam for beam in beams if stop.ask(beam.tokens) is not None]
     growing = [beam for beam in beams if beam not in done]
-    asked = (beam.context.decode_step_dist(top_k=width) for beam in growing)
+    asked = (beam.context.decode_step_dist(1.0, width, constraint, beam.tokens) for beam in growing)
     options: list[tuple[float, Beam, int | None]] = [(beam.score, beam, None) for beam in done]
     for beam, distribution in zip(growing, await asyncio.gather(*asked), strict=True):
         for token, share in zip(distribution.ids[:width], distribution.probabilities, strict=False):

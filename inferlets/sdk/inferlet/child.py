@@ -15,7 +15,7 @@ from componentize_py_types import Err
 from wit_world.imports import child, errors
 
 from inferlet.errors import Refused, exception_of, raised
-from inferlet.host import settled
+from inferlet.host import settled, utf8
 
 
 class ChildFailed(Refused):
@@ -38,7 +38,7 @@ class Child:
     def send(self, text: str) -> None:
         """Gives the child a message, which its `receive` returns."""
         with raised():
-            self._process.send(text)
+            self._process.send(utf8(text))
 
     async def receive(self) -> str | None:
         """Its next message; None when it has ended and has said nothing more."""
@@ -101,4 +101,4 @@ def start_child(program: str = "", *arguments: str, deadline: float | None = Non
     """Starts an installed program, or this one again; `deadline` is in seconds from now."""
     milliseconds = None if deadline is None else max(0, round(deadline * 1000))
     with raised():
-        return Child(child.start(program, list(arguments), milliseconds))
+        return Child(child.start(utf8(program), [*map(utf8, arguments)], milliseconds))

@@ -22,6 +22,7 @@ from inferlet.forward import Distribution, ForwardPass, PassResult
 from inferlet.generation import Drafter, Generation, Verified
 from inferlet.host import OnlyOne
 from inferlet.model import Model
+from inferlet.passes import run_pass
 from inferlet.sampler import Sampler
 from inferlet.sequence import Tokens, TokenSequence
 from inferlet.stop import StopCondition, any_of, max_tokens, stop_tokens
@@ -167,7 +168,7 @@ class Context:
         as by so many calls of `decode_step`. `generated` are those that penalties count.
         """
         await self._render_chat()
-        if end := end_after(sampler, generated):
+        if end := end_after(sampler.constraint, generated):
             self.fill_tokens(end)
             return Verified(end)
         text = list(self.tokens)
@@ -187,17 +188,26 @@ class Context:
         return Verified(result.tokens[new], result.tokens[agreed + 1 :], result.logprobs[new])
 
     async def decode_step_dist(
-        self, temperature: float = 1.0, top_k: int | None = None
+        self,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        constraint: Constraint | None = None,
+        generated: Tokens = (),
     ) -> Distribution:
-        """Reads all pending tokens and says what may come next; add your choice yourself."""
+        """Reads all pending tokens and says what may come next; add your choice yourself.
+
+        With a constraint, only what may follow `generated` is possible.
+        """
         await self._render_chat()
-        result = await self._run(
-            len(self.tokens),
-            lambda forward_pass, last: forward_pass.output_distributions(
-                [last], temperature, top_k
-            ),
-        )
-        return result.distributions[0]
+        if end := end_after(constraint, generated):
+            return Distribution(end, [1.0])
+
+        def ask(one: ForwardPass, last: int) -> None:
+            one.output_distributions([last], temperature, top_k)
+            if constraint is not None:
+                one.restrict([last], constraint.after(generated))
+
+        return (await self._run(len(self.tokens), ask)).distributions[0]
 
     async def score(self, tokens: Sequence[int]) -> list[float]:
         """Adds these tokens; returns ln p of each one. A token that is not among the likeliest
@@ -230,10 +240,8 @@ class Context:
         `before_step` is called before each pass; there the context may hide and drop. With a
         constraint, the text also ends where that is complete.
         """
-        until = any_of(stop or self._own_stop(), max_tokens(tokens_max))
-        if constraint is not None:
-            sampler = replace(sampler, constraint=constraint)
-            until = any_of(self._own_stop(), until)
+        until = self._until(tokens_max, stop, constraint)
+        sampler = replace(sampler, constraint=constraint or sampler.constraint)
         by_itself = can_decode(sampler, drafter is None and before_step is None)
 
         async def step(written: Tokens) -> Verified:
@@ -255,14 +263,22 @@ class Context:
         )
 
     async def beam_search(
-        self, width: int, tokens_max: int = 256, stop: StopCondition | None = None
+        self,
+        width: int,
+        tokens_max: int = 256,
+        stop: StopCondition | None = None,
+        constraint: Constraint | None = None,
     ) -> Beam:
         """The likeliest continuation among the `width` best at every step, in a fork of its own."""
-        until = any_of(stop or self._own_stop(), max_tokens(tokens_max))
-        return await beam.search(self, width, until)
+        return await beam.search(self, width, self._until(tokens_max, stop, constraint), constraint)
 
-    def _own_stop(self) -> StopCondition:
-        return stop_tokens(self.model.stop_tokens())
+    def _until(
+        self, tokens_max: int, stop: StopCondition | None, constraint: Constraint | None
+    ) -> StopCondition:
+        """A text under a constraint always ends where the model ends it."""
+        own = stop_tokens(self.model.stop_tokens())
+        first = own if stop is None or constraint is not None else stop
+        return any_of(first, stop or own, max_tokens(tokens_max))
 
     def _end_generation(self, hidden: int, text: str) -> None:
         self.truncate(len(self.tokens) - hidden)
@@ -276,23 +292,5 @@ class Context:
     async def _run(self, end: int, ask: Callable[[ForwardPass, int], None]) -> PassResult:
         """One pass over the pending tokens before `end`; `ask` says what to ask of the last."""
         with self._one_pass:
-            sequence, size = self.sequence, self.model.page_size
-            self._decoder.end(sequence)
-            start = sequence.held
-            if end <= start:
-                raise RuntimeError("nothing is pending: fill the context first")
-            pages_needed = -(-end // size)
-            if pages_needed > len(sequence.pages):
-                sequence.pages += self.queue.allocate_pages(pages_needed - len(sequence.pages))
-            forward_pass = self.queue.forward_pass()
-            forward_pass.kv_cache(sequence.pages[:pages_needed], (end - 1) % size + 1)
-            forward_pass.input_tokens(sequence.tokens[start:end], sequence.positions[start:end])
-            rows = sequence.visibility.rows(start, end)
-            if rows is not None:
-                forward_pass.attention_mask(rows)
-            ask(forward_pass, end - start - 1)
-            result = await forward_pass.execute()
-            if not result.tokens and not result.distributions:
-                await self.queue.synchronize()
-            sequence.held = end
-            return result
+            self._decoder.end(self.sequence)
+            return await run_pass(self.queue, self.sequence, end, ask)

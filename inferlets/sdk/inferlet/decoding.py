@@ -11,6 +11,7 @@ from collections import deque
 
 from wit_world.imports import generate
 
+from inferlet.constraint import Constraint
 from inferlet.errors import raised
 from inferlet.forward import Logprobs
 from inferlet.generation import Verified
@@ -51,7 +52,7 @@ class Decoder:
         token = await self._take()
         while token is None:  # there is no stream, or it has filled its pages
             self.end(sequence)
-            if end := end_after(sampler, generated):
+            if end := end_after(sampler.constraint, generated):
                 sequence.fill(end)
                 return Verified(end)
             self._stream = self._start(sequence, sampler, stop, tokens_max, generated)
@@ -131,9 +132,8 @@ class Decoder:
         return self._queue.decode(request, under)
 
 
-def end_after(sampler: Sampler, generated: Tokens) -> list[int]:
+def end_after(constraint: Constraint | None, generated: Tokens) -> list[int]:
     """The token that ends a text, if the constraint lets nothing else follow: no pass is needed."""
-    constraint = sampler.constraint
     closed = constraint is not None and constraint.after(generated).is_closed
     return [constraint.end] if constraint is not None and closed else []
 

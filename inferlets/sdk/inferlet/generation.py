@@ -71,7 +71,7 @@ class Generation:
     async def _pieces(self) -> AsyncIterator[str]:
         held_back = max(self._stop.hidden_tokens_max - 1, 0)
         fed = 0
-        unused: int | None = None
+        unused = self._stop.ask(self.tokens)
         while unused is None:
             unused = self._take(await self._step(self.tokens))
             end = len(self.tokens) - (held_back if unused is None else 0)

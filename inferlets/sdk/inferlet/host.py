@@ -32,6 +32,13 @@ async def settled(pending: Pending) -> None:
         await loop.wait(pollable)
 
 
+def utf8(text: str) -> str:
+    """The same text. One that is no UTF-8, with half of a surrogate pair, is a
+    `UnicodeEncodeError` here; handed to the host, it would end the program."""
+    text.encode()
+    return text
+
+
 class OnlyOne:
     """Around what must not run twice at the same time."""
 

@@ -11,12 +11,12 @@ from typing import Self
 
 from wit_world.imports import message
 
-from inferlet.host import settled
+from inferlet.host import settled, utf8
 
 
 def send(text: str) -> None:
     """Gives the client a piece of text; waits inside the host while the client is slow."""
-    message.send(text)
+    message.send(utf8(text))
 
 
 async def receive() -> str:
@@ -31,14 +31,14 @@ async def receive() -> str:
 
 def broadcast(topic: str, text: str) -> None:
     """Gives every subscriber of `topic` a message."""
-    message.broadcast(topic, text)
+    message.broadcast(utf8(topic), utf8(text))
 
 
 class Subscription:
     """The messages of one topic; iterate it, or await `get`."""
 
     def __init__(self, topic: str) -> None:
-        self._raw = message.subscribe(topic)
+        self._raw = message.subscribe(utf8(topic))
 
     async def get(self) -> str:
         """The next message of the topic."""

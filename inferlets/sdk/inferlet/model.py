@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from wit_world.imports import inferlet_core_common as common
 from wit_world.imports import runtime, tokenize
 
+from inferlet.host import utf8
 from inferlet.queue import Queue
 
 
@@ -18,7 +19,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Special tokens written in the text are recognised."""
-        return list(self._raw.tokenize(text))
+        return list(self._raw.tokenize(utf8(text)))
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Bytes that are not UTF-8, or not yet, become U+FFFD."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wit_world.imports import runtime
 
-from inferlet.host import settled
+from inferlet.host import settled, utf8
 
 
 def get_version() -> str:
@@ -19,7 +19,7 @@ def get_instance_id() -> str:
 
 def set_return(text: str) -> None:
     """The program's result, if `main` itself returns nothing."""
-    runtime.set_return(text)
+    runtime.set_return(utf8(text))
 
 
 async def query(question: str) -> str:

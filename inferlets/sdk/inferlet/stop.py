@@ -1,8 +1,9 @@
 """Stop conditions: pure questions about the tokens written so far.
 
-A condition is asked after each new token. It answers how many tokens, at the end, are not part of
-the text (a stop sequence is never shown), or None to go on. `hidden_tokens_max` bounds that answer,
-so that text which may yet turn out to be part of a stop sequence is held back.
+A condition is asked before the first token and after each one. It answers how many tokens, at the
+end, are not part of the text (a stop sequence is never shown), or None to go on.
+`hidden_tokens_max` bounds that answer, so that text which may yet turn out to be part of a stop
+sequence is held back.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ class StopCondition:
 
 def max_tokens(count: int) -> StopCondition:
     """Stop after `count` tokens; all of them are text."""
+    if count < 0:
+        raise ValueError(f"a text has no {count} tokens")
     return StopCondition(lambda tokens: 0 if len(tokens) >= count else None)
 
 
