@@ -55,6 +55,9 @@ class WatchedLink:
     async def execute(self, batch: wire.Batch) -> wire.BatchResult:
         return await self.link.execute(batch)
 
+    def halt(self) -> None:
+        self.link.halt()
+
     async def wait_lost(self) -> WorkerLost:
         lost = await self.link.wait_lost()
         self.learnt()
