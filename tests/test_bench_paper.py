@@ -21,7 +21,7 @@ from benchmarks.paper.policies import line_through
 from benchmarks.paper.proxy import open_proxy
 from benchmarks.paper.published import AGENT_LATENCY, TECHNIQUE_LATENCY
 from benchmarks.paper.served import GUESTS
-from benchmarks.paper.tax import period_of, whole_steps
+from benchmarks.paper.tax import period_of, steps_of, whole_batches
 from benchmarks.paper.techniques import TECHNIQUES
 from pie_trio.cli.exit_codes import ExitCode
 from pie_trio.services.guest_build.c_component import build_c
@@ -78,10 +78,21 @@ async def test_what_goes_away_on_one_side_goes_away_on_the_other(nursery: trio.N
     nursery.cancel_scope.cancel()
 
 
+def batch(answered: float, passes: int, rows: int = 1) -> dict[str, float]:
+    return {"answered": answered, "passes": float(passes), "rows": float(rows)}
+
+
 def test_tokens_that_come_in_bunches_are_timed_from_bunch_to_bunch() -> None:
-    arrivals = [bunch * 0.4 + place * 0.001 for bunch in range(6) for place in range(4)]
-    assert period_of(arrivals, 24, 0.0, 3.0, 0.1) == pytest.approx(0.1, rel=0.01)
-    assert period_of(arrivals[:4], 4, 0.0, 3.0, 0.1) is None
+    batches = [batch(0.4 * turn, 4) for turn in range(1, 7)]
+    arrivals = [each["answered"] + 0.001 * place for each in batches for place in range(1, 5)]
+    assert period_of(arrivals, batches, 0.03) == pytest.approx(0.1, rel=0.01)
+    assert period_of(arrivals[:4], batches, 0.03) is None
+
+
+def test_a_text_counts_as_all_tokens_that_were_made_until_it_came() -> None:
+    batches = [batch(0.1, 1), batch(0.9, 8), batch(1.5, 6), batch(1.8, 3)]
+    arrivals = [each["answered"] + 0.002 for each in batches]
+    assert period_of(arrivals, batches, 0.03) == pytest.approx(0.1)
 
 
 def test_messages_are_heard_whole_however_they_are_cut() -> None:
@@ -118,10 +129,12 @@ def _as_a_server_writes(message: dict[str, str]) -> bytes:
     return struct.pack(">BBQ", 0x82, 127, len(payload)) + payload
 
 
-def test_only_steps_between_those_of_everybody_count() -> None:
-    sizes = [1, 2, 4, 3, 4, 4, 2]
-    steps = [{"rows": float(size), "passes": float(size)} for size in sizes]
-    assert [step["rows"] for step in whole_steps(steps, 4)] == [4, 3, 4, 4]
+def test_only_batches_between_those_of_everybody_count() -> None:
+    sizes = [(1, 1), (2, 2), (4, 4), (3, 3), (4, 12), (4, 4), (2, 2)]
+    batches = [batch(0.0, passes, rows) for rows, passes in sizes]
+    whole = whole_batches(batches, 4)
+    assert [each["rows"] for each in whole] == [4, 3, 4, 4]
+    assert [steps_of(each) for each in whole] == [1, 1, 3, 1]
 
 
 def test_the_cost_of_batches_is_a_line_that_never_starts_below_nothing() -> None:

@@ -123,7 +123,7 @@ async def _launch(client: Client, program: str) -> None:
 
 
 def _rate(steps: Sequence[dict[str, float]], begin: float, end: float) -> float:
-    """Rows answered after the first batch of the window, by the time since then."""
+    """Tokens of all batches but the first of the window, by the time since that one."""
     inside = [step for step in steps if begin <= step["answered"] <= end]
     span = inside[-1]["answered"] - inside[0]["answered"]
-    return sum(step["rows"] for step in inside[1:]) / span
+    return sum(step["passes"] for step in inside[1:]) / span

@@ -1,12 +1,13 @@
 """Tables 3 and 4: what it costs that a program, not the engine, asks for tokens.
 
 Guests that decode are held against bare batches on the very same worker, in turns; their tokens
-count where the client reads them. What a period has beside the executor is told by where it goes.
+count where the client reads them. A batch of theirs may be several steps that the worker makes by
+itself. What a period has beside the executor is told by where it goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean
@@ -21,12 +22,12 @@ from pie_trio.client import open_client
 
 SECTION = "table4"
 SEQUENCES = (1, 32)
-TOKENS = {1: 64, 32: 24}
+TOKENS = {1: 128, 32: 64}
 PROMPT_ROWS = 16
 PROMPT = "Once upon a time there was a small house at the end of a long road."
 BURST_SHARE = 0.3  # tokens that come closer than this share of a step came together
 SLACK_SECONDS = 0.03  # between an answer in the engine and its arrival at the client
-Steps = Sequence[dict[str, float]]
+Batches = Sequence[Mapping[str, float]]
 
 
 @attrs.frozen
@@ -58,7 +59,7 @@ def measure(run: Run) -> None:
 
 
 def _round(run: Run, served: Served, programs: dict[str, str], count: int, turn: int) -> None:
-    tokens = run.sizes.of(TOKENS[count], least=24)
+    tokens = run.sizes.of(TOKENS[count], least=32)
     before = _bare(served, count, tokens)
     for kind in rotated(KINDS, turn):
         measures = _guests(served, programs[kind.name], kind, count, tokens)
@@ -78,43 +79,51 @@ def _guests(served: Served, program: str, kind: Kind, count: int, tokens: int) -
     served.steps()
     arguments = (*kind.arguments, "--tokens", str(tokens))
     arrivals = listen(served.address, program, arguments, count)
-    steps = whole_steps(served.steps(), count)
-    first, last = steps[0], steps[-1]
-    made = sum(step["rows"] for step in steps[1:])
-    inside = mean(step["seconds"] for step in steps[1:])
-    link = mean(step["answered"] - step["asked"] - step["seconds"] for step in steps[1:])
-    span = (last["answered"] - first["answered"]) / (len(steps) - 1)
-    begin, end = first["answered"], last["answered"]
-    periods = [period_of(each, tokens, begin, end, inside) for each in arrivals]
-    period = mean(each for each in periods if each is not None)
+    batches = whole_batches(served.steps(), count)
+    first, later = batches[0], batches[1:]
+    last = batches[-1]
+    steps = sum(steps_of(each) for each in later)
+    inside = sum(each["seconds"] for each in later) / steps
+    asked = sum(each["answered"] - each["asked"] for each in later) / steps
+    made = sum(each["passes"] for each in later)
+    heard = [period_of(each, batches, BURST_SHARE * inside) for each in arrivals]
     return {
-        "period": period,
+        "period": mean(each for each in heard if each is not None),
         "inside": inside,
-        "link": link,
-        "between": span - inside - link,
+        "link": asked - inside,
+        "between": (last["answered"] - first["answered"]) / steps - asked,
         "cpu": (last["cpu"] - first["cpu"]) / made,
+        "steps_a_batch": steps / len(later),
     }
 
 
-def whole_steps(steps: Steps, count: int) -> Steps:
+def steps_of(batch: Mapping[str, float]) -> float:
+    """A sequence that decodes reads one row, and gets one token each step."""
+    return max(batch["passes"] / batch["rows"], 1.0)
+
+
+def whole_batches(batches: Batches, count: int) -> Batches:
     """From the first to the last in which everybody decodes."""
-    whole = [n for n, step in enumerate(steps) if step["rows"] == step["passes"] == count]
-    assert len(whole) > 2, f"{count} guests decode in some batches: {len(whole)} of {len(steps)}"
-    return steps[whole[0] : whole[-1] + 1]
+    whole = [
+        place
+        for place, batch in enumerate(batches)
+        if batch["rows"] == count and batch["passes"] % count == 0
+    ]
+    assert len(whole) > 1, f"{count} guests decode in some batches: {len(whole)} of {len(batches)}"
+    return batches[whole[0] : whole[-1] + 1]
 
 
-def period_of(
-    arrivals: Sequence[float], tokens: int, begin: float, end: float, step: float
-) -> float | None:
-    """Seconds a token at the client, between two moments at which a bunch of them was complete;
-    None if there are no two."""
-    inside = [time for time in arrivals if begin <= time <= end + SLACK_SECONDS]
-    gaps = [later - sooner for sooner, later in pairwise(inside)]
-    first = next((place for place, gap in enumerate(gaps) if gap >= BURST_SHARE * step), None)
-    if first is None:
+def period_of(arrivals: Sequence[float], batches: Batches, gap: float) -> float | None:
+    """Seconds a token of one guest, between two moments at which its client had heard all that was
+    made until then, which is when nothing more comes for a while; None if there are no two."""
+    begin, end = batches[0]["answered"], batches[-1]["answered"] + SLACK_SECONDS
+    inside = [time for time in arrivals if begin <= time <= end]
+    quiet = [time for time, later in pairwise(inside) if later - time >= gap] + inside[-1:]
+    if len(quiet) < 2:
         return None
-    events = len(inside) - 1 - first
-    return (inside[-1] - inside[first]) / (events * max(1.0, tokens / len(arrivals)))
+    since, until = quiet[0], quiet[-1]
+    made = sum(steps_of(each) for each in batches if since < each["answered"] <= until)
+    return (until - since) / made
 
 
 async def _install(served: Served) -> dict[str, str]:
