@@ -82,6 +82,6 @@ def test_a_reader_that_stays_attached_shows(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_campaign_counts_what_its_time_does_not_suffice_for() -> None:
     coverage = run_everywhere(["attach"], seconds=0.0)
     assert coverage.report.skipped > 0
-    assert coverage.report.runs > 10
+    assert coverage.report.by_mode == {"whole": 1}
     assert not coverage.report.failures, coverage.text()
-    assert coverage.missing_once, "one scenario does not reach every place"
+    assert "the time was over before all was tried" in coverage.text()

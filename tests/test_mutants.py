@@ -111,6 +111,7 @@ def test_a_hunt_finds_a_mutant_that_survives_the_plain_scenarios() -> None:
     assert finding.survives, finding.plain
     assert finding.found_by == "seeds", finding
     assert report.holds
+    assert report.raw()["seeds_max"] == 20
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])

@@ -8,8 +8,17 @@ from typing import Any
 
 import pytest
 
+from pie_trio.errors import BadConfig
+from pie_trio.testing import line_coverage
 from pie_trio.testing.faults import Faults
-from pie_trio.testing.line_coverage import LEFT_OUT, FileLines, LineCoverage, measure
+from pie_trio.testing.line_coverage import (
+    LEFT_OUT,
+    SEEDS_OF_A_SCENARIO,
+    FileLines,
+    LineCoverage,
+    measure,
+)
+from pie_trio.testing.scenarios import SCENARIOS
 from pie_trio.testing.selfcheck import CheckBroken, differing, digests_elsewhere
 from pie_trio.testing.simulation import Simulation
 from pie_trio.testing.swarm import SwarmTask
@@ -83,6 +92,7 @@ def test_all_bars_hold_when_all_is_well() -> None:
     ("change", "bar"),
     [
         ({"failures": [{"seed": 1}]}, "seeds of 400 that break a rule"),
+        ({"seeds": 0, "real_seeds": 0}, "seeds run"),
         ({"never_reached": ["a state"]}, "interesting states never reached"),
         ({"real_seeds": 99}, "share of seeds with real wasm"),
         ({"selfcheck": {"0": [5, 5, 5, 6]}}, "of 1 seeds with traces that differ"),
@@ -129,6 +139,19 @@ def test_the_least_covered_files_are_told_first() -> None:
     coverage = LineCoverage((FileLines("a.py", 10, 9), FileLines("b.py", 50, 20)))
     assert coverage.share == pytest.approx(29 / 60)
     assert coverage.text().splitlines()[1] == "    30 of 50 lines never ran in b.py"
+
+
+def test_lines_are_measured_for_as_long_as_there_is_time_and_the_rest_is_counted() -> None:
+    coverage = measure(0, 30, seconds=0.0)
+    assert coverage.runs == 0
+    assert coverage.left_out == 30 + SEEDS_OF_A_SCENARIO * len(SCENARIOS)
+    assert f"by 0 runs, {coverage.left_out} left out" in coverage.text()
+
+
+def test_lines_are_not_measured_where_the_tool_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_coverage, "find_spec", lambda _name: None)
+    with pytest.raises(BadConfig, match="pip install coverage"):
+        measure(0, 1)
 
 
 @pytest.mark.slow

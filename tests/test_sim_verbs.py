@@ -55,6 +55,15 @@ def test_seeds_that_hold_end_with_success_and_bars(tmp_path: Path) -> None:
     assert len(set(raw["selfcheck"]["0"])) == 1
 
 
+def test_a_run_without_time_for_any_seed_holds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "bars.json"
+    ended = pie(tmp_path, "sim", "run", "--seconds", "0", "--json", str(path))
+    assert ended.returncode == 5, ended.stderr
+    assert "no seed was run" in ended.stdout
+    bars = {bar["name"]: bar["holds"] for bar in json.loads(path.read_text())["bars"]}
+    assert not bars["seeds run"]
+
+
 def test_a_failure_tells_all_that_is_needed_to_see_it_again(tmp_path: Path) -> None:
     ended, command = failing_run(tmp_path)
     block = ended.stdout[ended.stdout.index("seed ") :].partition("replay")[0].splitlines()
@@ -134,16 +143,34 @@ def test_explain_writes_one_page_that_needs_nothing_else(tmp_path: Path) -> None
         (("run", "--scheduler", "fast"), "there are shuffle, walk, pct"),
         (("run", "--faults", "rain"), "no such kind of fault: rain"),
         (("run", "--scenario", "none-such"), "no scenario 'none-such'"),
+        (("run", "--scenario", "none-such.py"), "there is no file none-such.py"),
+        (("run", "--scenario", "torn.py"), "torn.py cannot be loaded: SyntaxError"),
+        (("run", "--scenario", "empty.py"), "has no `async def scenario(world)`"),
+        (("run", "--rate-beside", "nowhere"), "nowhere has no sim.py"),
+        (("run", "--json", "nowhere/x.json"), "cannot be written"),
+        (("run", "--case", "cancelled/call 1"), "--case says nothing without --inferlet"),
+        (("run", "stray"), "ARGS says nothing without --inferlet"),
+        (("run", "--inferlet", "kvs", "--faults", "kill"), "--faults says nothing with --inferlet"),
+        (("run", "--inferlet", "kvs", "--explain", "x"), "--explain says nothing without --case"),
         (("replay", "1", "--only", "x"), "no list of numbers"),
+        (("replay", "1", "--only", "99"), "seed 1 draws no fault 99; it draws "),
+        (("replay", "1", "--decisions", "-4"), "greater than or equal to 0"),
+        (("explain", "1", "-o", "nowhere/x.html"), "cannot be written"),
+        (("cancel-everywhere", "--scenario", "keys", "--victim", "stop"), "without --handle"),
+        (("mutants", "no_pinn"), "there is no mutant 'no_pinn'; there are no_pin"),
         (("cancel-everywhere", "--scenario", "keys", "--handle", "x"), "names no cancellation"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(
     arguments: tuple[str, ...], told: str, tmp_path: Path
 ) -> None:
-    ended = pie(tmp_path, "sim", *arguments)
+    (tmp_path / "torn.py").write_text("async def scenario(world: pass\n", "utf-8")
+    (tmp_path / "empty.py").write_text("", "utf-8")
+    files = {path.name: str(path) for path in tmp_path.iterdir()}
+    ended = pie(tmp_path, "sim", *(files.get(each, each) for each in arguments))
     assert ended.returncode == 2, ended.stderr
     assert told in ended.stderr
+    assert "running" not in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -33,6 +33,7 @@ def bars(raw: dict[str, Any]) -> list[Bar]:
 
 def _seed_bars(raw: dict[str, Any]) -> list[Bar]:
     found = [_none(f"seeds of {raw['seeds']} that break a rule", len(raw["failures"]))]
+    found.append(_at_least("seeds run", raw["seeds"], 1))
     found.append(_none("interesting states never reached", len(raw["never_reached"])))
     share = raw["real_seeds"] / raw["seeds"] if raw["seeds"] else 0.0
     if raw["options"]["scenario"] is None and raw["seeds"] >= REAL_SHARE_SEEDS:

@@ -17,6 +17,12 @@ from pie_trio.cli.exit_codes import Usage
 from pie_trio.cli.output import Output
 
 
+def demand_room(path: Path | None) -> None:
+    """Raises `Usage` when there is no such folder: before anything is run, not after it."""
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        raise Usage(f"{path} cannot be written: it is a folder, or there is none to put it into")
+
+
 def write_with_bars(path: Path, raw: Mapping[str, object], script: str, output: Output) -> bool:
     """Whether every bar holds."""
     try:

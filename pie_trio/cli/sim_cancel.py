@@ -15,7 +15,7 @@ import typer
 from pie_trio.cli.exit_codes import ExitCode, Usage
 from pie_trio.cli.output import Output
 from pie_trio.cli.progress import open_steps
-from pie_trio.cli.sim_bars import write_with_bars
+from pie_trio.cli.sim_bars import demand_room, write_with_bars
 from pie_trio.testing.await_coverage import Coverage
 from pie_trio.testing.campaign import REFERENCE, run_everywhere
 from pie_trio.testing.everywhere import replay_cancellation
@@ -41,6 +41,7 @@ def cancel_all(scenario: str, options: CancelOptions, json_file: Path | None) ->
     names = REFERENCE if scenario == ALL else (scenario,)
     for name in names:
         load_scenario(name)  # refuses what is none before anything is begun
+    demand_room(json_file)
     with open_steps(output) as steps:
         steps.say(f"cancelling everybody in {', '.join(names)} everywhere")
         with noticing_interrupts() as interrupted:

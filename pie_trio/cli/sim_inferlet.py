@@ -16,7 +16,7 @@ from pie_trio.cli.embedded import find_program
 from pie_trio.cli.exit_codes import ExitCode, Usage
 from pie_trio.cli.output import Output
 from pie_trio.cli.progress import open_steps
-from pie_trio.cli.sim_bars import write_with_bars
+from pie_trio.cli.sim_bars import demand_room, write_with_bars
 from pie_trio.cli.sim_seeds import write_page
 from pie_trio.config import Limits
 from pie_trio.home import Home
@@ -33,6 +33,8 @@ def try_inferlet(
     json_file: Path | None,
 ) -> None:
     output = Output.of_process()
+    demand_room(json_file)
+    demand_room(page)
     trial = _open(program, arguments)
     if case is not None:
         again = _command(program, arguments).format(case=shlex.quote(case))

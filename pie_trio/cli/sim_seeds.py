@@ -16,6 +16,7 @@ import typer
 from pie_trio.cli.exit_codes import ExitCode, Usage
 from pie_trio.cli.output import Output
 from pie_trio.cli.progress import open_steps
+from pie_trio.cli.sim_bars import demand_room
 from pie_trio.events import Event
 from pie_trio.testing.explain import explanation
 from pie_trio.testing.faults import Faults
@@ -55,13 +56,24 @@ class SeedOptions:
 
     def run(self, seed: int) -> Outcome:
         """The one run that these options name."""
-        only = None if self.only is None else _numbers(self.only)
+        only = self._only(seed)
         scenario = self.scenario or scenario_of(seed)
         whole = Simulation(seed, self.kinds, scenario, self.mode, only)
         if self.decisions is None:
             return whole.run()
         picks = whole.run().picks[: self.decisions]
         return Simulation(seed, self.kinds, scenario, self.mode, only, picks).run()
+
+    def _only(self, seed: int) -> list[int] | None:
+        if self.only is None:
+            return None
+        chosen = _numbers(self.only)
+        drawn = {fault.number for fault in self.kinds.draw(seed)}
+        unknown = sorted(set(chosen) - drawn)
+        if unknown:
+            known = ", ".join(map(str, sorted(drawn))) or "none"
+            raise Usage(f"--only: seed {seed} draws no fault {unknown[0]}; it draws {known}")
+        return chosen
 
     def command(self, outcome: Outcome) -> str:
         words = replay_command(outcome, self.scenario or outcome.scenario, self.faults)
@@ -103,6 +115,7 @@ def minimise_one(seed: int, options: SeedOptions) -> None:
 
 def explain_one(seed: int, options: SeedOptions, path: Path) -> None:
     output = Output.of_process()
+    demand_room(path)
     outcome = options.run(seed)
     write_page(path, f"seed {seed}, scenario {outcome.scenario}", outcome, options.command(outcome))
     output.say(f"{len(outcome.timeline)} events in {path}")

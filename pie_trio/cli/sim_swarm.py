@@ -14,12 +14,13 @@ import typer
 from pie_trio.cli.exit_codes import ExitCode, Usage
 from pie_trio.cli.output import Output
 from pie_trio.cli.progress import Steps, open_steps
-from pie_trio.cli.sim_bars import write_with_bars
+from pie_trio.cli.sim_bars import demand_room, write_with_bars
 from pie_trio.cli.sim_seeds import SeedOptions
 from pie_trio.testing.interrupts import noticing_interrupts
-from pie_trio.testing.line_coverage import LineCoverage, measure
-from pie_trio.testing.rates import Rates, measure_rates
+from pie_trio.testing.line_coverage import LineCoverage, demand_tool, measure
+from pie_trio.testing.rates import Rates, demand_simulator, measure_rates
 from pie_trio.testing.report import failure_text, versions
+from pie_trio.testing.scenarios import load_scenario
 from pie_trio.testing.selfcheck import HASH_SEEDS, differing, digests_elsewhere
 from pie_trio.testing.swarm import SwarmReport, SwarmTask, run_seeds
 
@@ -33,6 +34,13 @@ class Beside:
 
     lines: bool = False
     rate_beside: Path | None = None  # a folder with another simulator
+
+    def demand(self) -> None:
+        """Refuses what cannot be measured, before anything is run."""
+        if self.lines:
+            demand_tool()
+        if self.rate_beside is not None:
+            demand_simulator(self.rate_beside)
 
 
 @attrs.frozen
@@ -62,6 +70,10 @@ def run_many(
 ) -> None:
     output = Output.of_process()
     chosen = seeds_of(seeds)
+    if options.scenario is not None:
+        load_scenario(options.scenario)
+    beside.demand()
+    demand_room(json_file)
     with open_steps(output) as steps:
         with noticing_interrupts() as interrupted:
             report = run_seeds(
@@ -74,7 +86,10 @@ def run_many(
                 on_done=lambda done: steps.count("running seeds", done, len(chosen)),
                 stop=interrupted,
             )
-        found = None if interrupted() else _measured(report, options, chosen, beside, steps)
+        if interrupted():
+            found = None
+        else:
+            found = _measured(report, options, chosen, seconds, beside, steps)
     for outcome in report.failures[:FAILURES_SHOWN]:
         output.line(failure_text(outcome, options.command(outcome)))
     _say_sums(report, found or Measured(), output)
@@ -88,7 +103,12 @@ def run_many(
 
 
 def _measured(
-    report: SwarmReport, options: SeedOptions, seeds: range, beside: Beside, steps: Steps
+    report: SwarmReport,
+    options: SeedOptions,
+    seeds: range,
+    seconds: float | None,
+    beside: Beside,
+    steps: Steps,
 ) -> Measured | None:
     """None: it was interrupted."""
     lines = rates = None
@@ -97,7 +117,7 @@ def _measured(
         traces = _again(report, options)
         if beside.lines:
             steps.say("measuring which lines they run")
-            lines = measure(seeds.start, seeds.stop)
+            lines = measure(seeds.start, seeds.stop, seconds)
         if beside.rate_beside is not None:
             steps.say("measuring the rate of the scripted profile")
             rates = measure_rates(beside.rate_beside)
@@ -178,4 +198,7 @@ def _say_sums(report: SwarmReport, measured: Measured, output: Output) -> None:
     for measure_of in (measured.lines, measured.rates):
         if measure_of is not None:
             output.line(measure_of.text())
-    output.line(f"{len(report.failures)} seeds failed" if report.failures else "every rule held")
+    if report.failures:
+        output.line(f"{len(report.failures)} seeds failed")
+    else:
+        output.line("every rule held" if report.seeds else "no seed was run")

@@ -6,6 +6,7 @@ other verb never load it. Nothing here decides anything; each verb hands its opt
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +33,9 @@ OnlyOption = Annotated[
 ]
 DecisionsOption = Annotated[
     int | None,
-    typer.Option("--decisions", help="So many of the seed's decisions; then in plain order."),
+    typer.Option(
+        "--decisions", help="So many of the seed's decisions; then in plain order.", min=0
+    ),
 ]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", help="Write what was measured, and the bars, here.")
@@ -41,7 +44,7 @@ ProcessesOption = Annotated[
     int, typer.Option("--processes", help="So many at the same time.", min=1)
 ]
 SecondsOption = Annotated[
-    float | None, typer.Option("--seconds", help="Stop after so much time.", min=0)
+    float | None, typer.Option("--seconds", help="Begin nothing more after so much time.", min=0)
 ]
 
 
@@ -84,12 +87,26 @@ def run(
         from pie_trio.cli.sim_seeds import SeedOptions
         from pie_trio.cli.sim_swarm import Beside, run_many
 
+        _refuse("without --inferlet", {"--case": case, "--explain": page, "ARGS": arguments})
         options = SeedOptions(scenario, faults, scheduler)
         beside = Beside(coverage, rate_beside)
         run_many(seeds, options, processes, seconds, beside, json)
     else:
         from pie_trio.cli.sim_inferlet import try_inferlet
 
+        _refuse(
+            "with --inferlet",
+            {
+                "--scenario": scenario,
+                "--faults": faults,
+                "--scheduler": scheduler,
+                "--coverage": coverage,
+                "--rate-beside": rate_beside,
+                "--seconds": seconds,
+            },
+        )
+        if case is None:
+            _refuse("without --case", {"--explain": page})
         try_inferlet(inferlet, arguments or (), case, page, json)
 
 
@@ -160,8 +177,9 @@ def cancel_everywhere(
         str, typer.Option("--scenario", help="A scenario, FILE.py, or all reference ones: all.")
     ],
     victim: Annotated[
-        str, typer.Option("--victim", help="With --handle: who, as a report names it.")
-    ] = "instance 0",
+        str | None,
+        typer.Option("--victim", help="With --handle: who, as a report names it; or instance 0."),
+    ] = None,
     handle: Annotated[
         str | None, typer.Option("--handle", help="Only this run, as a report names it.")
     ] = None,
@@ -182,7 +200,8 @@ def cancel_everywhere(
     from pie_trio.cli.sim_cancel import CancelOptions, cancel_all, replay_one
 
     if handle is not None:
-        replay_one(scenario, victim, handle)
+        replay_one(scenario, victim or "instance 0", handle)
+    _refuse("without --handle", {"--victim": victim})
     cancel_all(scenario, CancelOptions(beside, rotation, seconds, processes), json)
 
 
@@ -208,3 +227,12 @@ def mutants(
     from pie_trio.cli.sim_mutants import hunt
 
     hunt(names or (), seeds, seconds, processes, json)
+
+
+def _refuse(why: str, given: Mapping[str, object]) -> None:
+    """What would be passed over in silence."""
+    from pie_trio.cli.exit_codes import Usage
+
+    idle = [name for name, value in given.items() if value not in (None, False, [])]
+    if idle:
+        raise Usage(f"{idle[0]} says nothing {why}")

@@ -108,6 +108,8 @@ class Coverage:
         ]
         lines += [f"  never at {p.site} in {p.function}: {p.text}" for p in self.missing_once]
         lines += [f"  not again at {p.site} in {p.function}: {p.text}" for p in self.missing_twice]
+        if self.report.skipped and (self.missing_once or self.missing_twice):
+            lines.append("  the time was over before all was tried; with more of it they may be")
         lines += [f"  replay: {command}" for command in self.commands]
         return "\n".join(lines)
 

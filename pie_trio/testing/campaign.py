@@ -71,9 +71,10 @@ def run_everywhere(
 ) -> Coverage:
     """Cancels everybody in the scenarios everywhere, the places not reached yet first.
 
-    With `seconds` of real time, what does not fit is left out and counted; `rotation` says where
-    the rest of the enumeration begins, so that another run takes another part. `faults`: all of it
-    again beside each single background fault. `stop` ends it where it is, and that is reported.
+    With `seconds` of real time, what does not fit is left out and counted; one run of each scenario
+    always fits, since nobody knows otherwise what there is. `rotation` says where the rest of the
+    enumeration begins, so that another run takes another part. `faults`: all of it again beside
+    each single background fault. `stop` ends it where it is, and that is reported.
     """
     total = Coverage(Report("everywhere"), Places.of_package())  # before a source changes
     shares = [tuple(scenarios[part::processes]) for part in range(processes)]
@@ -153,7 +154,7 @@ class _Runner:
         for number, (everywhere, stands) in enumerate(self._surveys):
             kind = everywhere.victims.kind
             for stand in stands:
-                if self.is_stopped():
+                if self._is_over():
                     return
                 if not self._is_fresh(kind, stand.sites):
                     continue
@@ -175,7 +176,7 @@ class _Runner:
             for stand in stands[::HUNT_STRIDE]
         ]
         for number, stand in partings[:HUNT_MAX]:
-            if missing <= self.report.once | self.report.twice or self.is_stopped():
+            if missing <= self.report.once | self.report.twice or self._is_over():
                 return
             self._cover(number, Cancellation(stand.step))
 

@@ -71,10 +71,15 @@ class Rates:
         return "\n".join(lines)
 
 
-def measure_rates(directory: Path, rounds: int = ROUNDS) -> Rates:
-    """Raises `BadConfig` when there is no simulator, and `MeasureBroken`."""
+def demand_simulator(directory: Path) -> None:
+    """Raises `BadConfig` when there is none."""
     if not (directory / "sim.py").is_file():
         raise BadConfig(f"{directory} has no sim.py")
+
+
+def measure_rates(directory: Path, rounds: int = ROUNDS) -> Rates:
+    """Raises `BadConfig` when there is no simulator, and `MeasureBroken`."""
+    demand_simulator(directory)
     samples: dict[str, list[Sample]] = {side: [] for side in SIDES}
     with _side() as ours, _side(str(directory)) as theirs:
         pair = list(zip(SIDES, (ours, theirs), strict=True))

@@ -75,7 +75,7 @@ class SwarmReport:
 
     @property
     def holds(self) -> bool:
-        return not self.failures and not self.missing
+        return bool(self.seeds) and not self.failures and not self.missing
 
 
 def scenario_of(seed: int) -> str:

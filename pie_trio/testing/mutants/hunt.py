@@ -58,6 +58,7 @@ class Report:
 
     findings: tuple[Finding, ...]
     seconds: float
+    seeds_max: int = SEEDS_MAX
 
     @property
     def holds(self) -> bool:
@@ -67,7 +68,7 @@ class Report:
     def median_seeds(self) -> float:
         """Who was not found by a seed counts as one more than the most."""
         seeds = [
-            each.seeds if each.found_by == "seeds" else SEEDS_MAX + 1 for each in self.findings
+            each.seeds if each.found_by == "seeds" else self.seeds_max + 1 for each in self.findings
         ]
         return statistics.median(seeds or [0])
 
@@ -75,7 +76,7 @@ class Report:
         """What the bars are computed from."""
         return {
             "seconds": self.seconds,
-            "seeds_max": SEEDS_MAX,
+            "seeds_max": self.seeds_max,
             "is_whole": len(self.findings) == len(MUTANTS),
             "mutants": [attrs.asdict(each) for each in self.findings],
         }
@@ -148,7 +149,7 @@ async def hunt_all(
                 hunts.start_soon(hunt_in_turn, mutant)
         looking.cancel_scope.cancel()
     ordered = tuple(findings[mutant.name] for mutant in mutants if mutant.name in findings)
-    return Report(ordered, perf_counter() - began)
+    return Report(ordered, perf_counter() - began, seeds_max)
 
 
 def run_mutants(

@@ -1,8 +1,8 @@
 """The named scenarios: plain async functions over the public client.
 
 A scenario gets a `World` and may use nothing else of the simulator. It does not know about faults;
-it does what users do, and lives with named errors. `load_scenario` also takes a file of yours: each
-public async function in it that takes one argument is a scenario, or the one called `scenario`.
+it does what users do, and lives with named errors. `load_scenario` also takes a file of yours with
+`async def scenario(world)`, and with `PROGRAMS` or `TWO_MODELS` if its world needs them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import runpy
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import attrs
 
@@ -88,12 +89,22 @@ def load_scenario(text: str) -> Scenario:
     if text in SCENARIOS:
         return SCENARIOS[text]
     path = Path(text)
-    if path.suffix != ".py" or not path.is_file():
+    if path.suffix != ".py":
         raise BadConfig(f"no scenario {text!r}; there are {', '.join(SCENARIOS)}, or give FILE.py")
-    names = runpy.run_path(str(path))
+    names = _names_in(path)
     found = names.get("scenario")
     if not inspect.iscoroutinefunction(found):
         raise BadConfig(f"{path} has no `async def scenario(world)`")
     return Scenario(
         path.stem, found, tuple(names.get("PROGRAMS", ())), bool(names.get("TWO_MODELS", False))
     )
+
+
+def _names_in(path: Path) -> dict[str, Any]:
+    """What the file defines; whatever it raises meanwhile is its author's."""
+    if not path.is_file():
+        raise BadConfig(f"there is no file {path}")
+    try:
+        return runpy.run_path(str(path))
+    except Exception as error:
+        raise BadConfig(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
