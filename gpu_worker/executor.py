@@ -29,6 +29,7 @@ from gpu_worker.wire import Answer, BatchArrays, BatchResult, SamplerKind, Worke
 from gpu_worker.wire.arrays import Array
 
 HEAD_ROWS_MAX = 256  # rows whose logits exist at a time
+DISTRIBUTION = int(SamplerKind.DISTRIBUTION)  # numpy takes far longer to compare with the enum
 NOT_FINITE = Refusal("the logits are not finite")
 NUMERIC = {
     "bf16": "bf16 weights, fp32 arithmetic",
@@ -79,7 +80,8 @@ class TorchExecutor:
             self._decoder.memory.copy_page(source, target)
         errors = request_errors(batch, self.facts)
         chosen = np.ones(batch.request_count, dtype=bool)
-        chosen[list(errors)] = False
+        if errors:
+            chosen[list(errors)] = False
         owner = owners(batch.output_indptr)
         wanted = chosen[owner]
         texts = texts_of(batch, wanted)
@@ -147,7 +149,8 @@ class TorchExecutor:
         """Every output that is wanted, or why there is none."""
         found = under.refused()
         wanted, is_best, rows = outputs.wanted, outputs.are_plainly_best(), outputs.rows()
-        wanted[list(found)] = False
+        if found:
+            wanted[list(found)] = False
         for part in _parts(wanted & is_best):
             best = self._best(_taken(hidden, rows[part]))
             found |= zip(part.tolist(), best, strict=True)
@@ -200,7 +203,7 @@ class _Outputs:
     def are_plainly_best(self) -> Array:
         """For which the likeliest token is all that is wanted: nobody needs their logits."""
         batch = self.batch
-        best = (batch.temperatures == 0) & (batch.output_kinds != SamplerKind.DISTRIBUTION)
+        best = (batch.temperatures == 0) & (batch.output_kinds != DISTRIBUTION)
         best &= batch.logprobs == 0
         if len(batch.adjustments):
             best &= lengths_of(batch.adjustment_indptr) == 0
