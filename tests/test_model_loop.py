@@ -41,6 +41,9 @@ class HeldLink:
     async def wait_lost(self) -> WorkerLost:
         return GONE
 
+    def halt(self) -> None:
+        """It answers when it is told to."""
+
     async def execute(self, batch: wire.Batch) -> wire.BatchResult:
         self.batches.append(batch)
         self.answers.append(Reply())

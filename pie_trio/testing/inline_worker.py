@@ -28,6 +28,7 @@ class WorkerScript:
     row_seconds: float = 0.0
     dies_before_batch: int | None = None  # counted over all generations, from 1
     dies_after_batch: int | None = None
+    fails_at_step: int | None = None  # every request of it is answered with an error
     never_starts: bool = False
     batches: list[wire.Batch] = attrs.field(factory=list)  # all that were executed or begun
     started: int = 0
@@ -69,13 +70,17 @@ class InlineLink:
         while True:
             await self._last(len(steps.batch.tokens))
             self._script.steps += 1
-            if not steps.take(self._executor.execute(steps.batch)) or self._is_called:
+            result = self._executor.execute(steps.batch)
+            if self._script.steps == self._script.fails_at_step:
+                failed = wire.Answer((), (), "the script says so")
+                result = attrs.evolve(result, answers=(failed,) * len(result.answers))
+            if not steps.take(result) or self._is_called:
                 break
-        result = wire.decode(wire.encode(steps.result()))
-        assert isinstance(result, wire.BatchResult), "what comes back is a result"
+        answered = wire.decode(wire.encode(steps.result()))
+        assert isinstance(answered, wire.BatchResult), "what comes back is a result"
         if number == self._script.dies_after_batch:
             raise retold(self.die())
-        return result
+        return answered
 
     async def _last(self, rows: int) -> None:
         await trio.sleep(self._script.step_seconds + rows * self._script.row_seconds)

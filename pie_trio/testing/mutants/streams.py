@@ -8,6 +8,10 @@ from pie_trio.testing.mutants.mutant import Mutant
 
 _DECODE: Final = "pie_trio/decode.py"
 _CHUNKS: Final = "pie_trio/services/pass_chunks.py"
+_MORE: Final = "pie_trio/services/multi_step.py"
+_PINS: Final = "pie_trio/services/pass_pins.py"
+_TABLE: Final = "pie_trio/services/pass_table.py"
+_WORKER: Final = "gpu_worker/multi_step.py"
 
 STREAMS: Final = (
     Mutant(
@@ -41,5 +45,37 @@ STREAMS: Final = (
         after="        if False:\n",
         why="a stream that was stopped or dropped decodes on until its budget is spent",
         source="SGLang 34894 (decoded on for 71 s after the disconnect)",
+    ),
+    Mutant(
+        "later_seeds_shifted",
+        _MORE,
+        before="decode.seed_of(written + step) for step",
+        after="decode.seed_of(written + step - 1) for step",
+        why="steps that a worker executes by itself draw with the seeds of those before them",
+        source="our own history: several steps at once",
+    ),
+    Mutant(
+        "grows_into_a_neighbour",
+        _WORKER,
+        before="grown = [plan.spare[i][self._spare_used[i]] for i",
+        after="grown = [plan.spare[0][self._spare_used[0]] for i",
+        why="a sequence whose page is full goes on in the next page of another one",
+        source="our own history: several steps at once",
+    ),
+    Mutant(
+        "one_step_marked",
+        _PINS,
+        before="        if steps > 1 and forward.decode is not None:\n",
+        after="        if steps < 1 and forward.decode is not None:\n",
+        why="of several steps only the first counts as written, and nobody may read on",
+        source="our own history: several steps at once",
+    ),
+    Mutant(
+        "failed_step_forgotten",
+        _TABLE,
+        before="        if len(good) < len(answers) and left is not None:\n",
+        after="        if not good and left is not None:\n",
+        why="a sequence goes on behind a step that failed, on what is not there",
+        source="our own history: several steps at once",
     ),
 )
