@@ -377,6 +377,12 @@ return [held, await steps(branches[0], 7), await steps(filled([*range(60, 103), 
     assert trunk == twin
 
 
+async def test_a_program_in_c_is_told_that_there_are_no_pages(tmp_path: Path) -> None:
+    async with open_world(tmp_path, pages=4) as world:
+        end = await world.run("text-completion", "--prompt", "long " * 60, "--max-tokens", "3")
+    assert end.error == "out of pages"
+
+
 async def test_a_program_can_catch_that_there_are_no_pages(tmp_path: Path) -> None:
     body = """
 model = get_model()

@@ -23,10 +23,16 @@ def returned(end: InstanceEnded) -> Any:
 
 async def rows_of(world: World, program: str, *arguments: str) -> tuple[int, Any]:
     """How many rows the model computed for a program, and what it returned."""
-    before = len(world.script.batches)
+    before = rows_of_all(world)
     value = returned(await world.run(program, *arguments))
-    batches = world.script.batches[before:]
-    return sum(len(request.tokens) for batch in batches for request in batch.requests), value
+    return rows_of_all(world) - before, value
+
+
+def rows_of_all(world: World) -> int:
+    """A batch of several steps is one sequence here, and each later step a row of it."""
+    batches = world.script.batches
+    given = sum(len(request.tokens) for batch in batches for request in batch.requests)
+    return given + world.script.steps - len(batches)
 
 
 @pytest.mark.parametrize("program", ["text-completion", "text-completion-py"])
@@ -34,11 +40,10 @@ async def test_a_completion_reads_every_token_once(program: str, tmp_path: Path)
     async with open_world(tmp_path) as world:
         rows = []
         for count in ("1", "21"):
-            before = len(world.script.batches)
+            before = rows_of_all(world)
             end = await world.run(program, "--prompt", "hello", "--max-tokens", count)
             assert end.error is None
-            batches = world.script.batches[before:]
-            rows.append(sum(len(r.tokens) for batch in batches for r in batch.requests))
+            rows.append(rows_of_all(world) - before)
     assert rows[1] == rows[0] + 20
 
 

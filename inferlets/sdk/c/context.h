@@ -88,17 +88,24 @@ HELPER void close_context(context *text) {
   text->pages_held = 0;
 }
 
-HELPER void grow_pages(context *text, uint32_t tokens) {
-  uint32_t needed = (tokens + text->page_size - 1) / text->page_size;
-  if (needed <= text->pages_held) return;
-  list_uint32 fresh;
-  common_allocate_resources(text->queue, KV_PAGE, needed - text->pages_held, &fresh);
-  for (uint32_t i = 0; i < fresh.length; i++) text->pages[text->pages_held++] = fresh.data[i];
-}
-
 /* Why a call was refused, in the host's words. */
 HELPER string error_text(const errors_error *error) {
   return error->tag ? error->failed : TEXT("out of pages");
+}
+
+/* False if there is `trouble`. */
+HELPER bool grow_pages(context *text, uint32_t tokens) {
+  uint32_t needed = (tokens + text->page_size - 1) / text->page_size;
+  if (needed <= text->pages_held) return true;
+  result_list_uint32_errors_error fresh;
+  pages_allocate(text->queue, needed - text->pages_held, &fresh);
+  if (fresh.is_error) {
+    text->trouble = error_text(&fresh.error);
+    return false;
+  }
+  for (uint32_t i = 0; i < fresh.ok.length; i++)
+    text->pages[text->pages_held++] = fresh.ok.data[i];
+  return true;
 }
 
 /* Whether it matters which tokens the text has. */
@@ -111,7 +118,7 @@ HELPER bool open_stream(context *text, uint32_t tokens_max, generate_token_strea
   uint32_t total = text->tokens_held + text->input.length;
   uint32_t used = (total - 1) / text->page_size + 1;
   uint32_t most = (used + RESERVE_PAGES) * text->page_size, wanted = total + tokens_max - 1;
-  grow_pages(text, wanted < most ? wanted : most);
+  if (!grow_pages(text, wanted < most ? wanted : most)) return false;
   list_uint32 positions = {ALLOCATE(uint32_t, text->input.length), text->input.length};
   for (uint32_t i = 0; i < positions.length; i++) positions.data[i] = text->tokens_held + i;
   generate_start_arguments first = {.queue = text->queue};
