@@ -59,7 +59,9 @@ def program(folder: Path, source: str) -> Path:
 
 
 def calls_of(recorded: Recorded) -> list[HostCalled]:
-    return [event for event in recorded.events if isinstance(event, HostCalled)]
+    """Those of the instance that was launched, not of its children."""
+    calls = [event for event in recorded.events if isinstance(event, HostCalled)]
+    return [call for call in calls if call.instance == calls[0].instance]
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -204,6 +204,19 @@ async def test_candidates_are_scored_as_the_reference_scores_them(
     assert sum(shares.values()) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [("prefix-caching", ["computed", "imported"]), ("modular-caching", [False, True])],
+)
+async def test_what_is_imported_writes_what_was_computed(
+    program: str, told: list[object], url: str
+) -> None:
+    runs = [await run(url, program, "--max-tokens", "24") for _ in told]
+    assert runs[0]["text"] == runs[1]["text"] != ""
+    states = [each.get("prefix") or all(each["from_cache"].values()) for each in runs]
+    assert states == told
+
+
 PENALISED = """
 import json
 from inferlet import Context, Sampler, get_model

@@ -11,9 +11,9 @@ from tests.support.command import start
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
+def serving(folder: Path, *flags: str) -> Iterator[str]:
     """Where it listens. Its configuration is in `folder`; it ends well when the block does."""
-    server = start(folder, "serve", "--port", "0", "--seed", "1", "--log", "off")
+    server = start(folder, "serve", "--port", "0", "--seed", "1", "--log", "off", *flags)
     assert server.stdout is not None
     try:
         found = re.search(r"ws://\S+", server.stdout.readline())
