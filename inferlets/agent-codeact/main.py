@@ -47,11 +47,11 @@ def run_here(code: str) -> str:
 
 async def run(code: str, seconds: float) -> str:
     """The same in a child: whatever the program does, it ends in time, and alone."""
-    async with start_child("", "--only-run", code, deadline=seconds) as sandbox:
-        try:
+    try:
+        async with start_child("", "--only-run", code, deadline=seconds) as sandbox:
             return await sandbox.outcome()
-        except Refused as end:
-            return f"Error: {end}".splitlines()[0]
+    except Refused as end:
+        return f"Error: {end}".splitlines()[0]
 
 
 async def main(args: list[str]) -> dict[str, object] | str:
