@@ -28,6 +28,7 @@ def render(record: Record) -> str:
         _agents(record),
         _stacked(record),
         _techniques(record),
+        _constraints(record),
         _launches(record),
         _calls(record),
         _policies(record),
@@ -180,6 +181,26 @@ def _peers(record: Record) -> str:
 
 def _to(way: str) -> str:
     return f"to {BASELINES[way]}"
+
+
+def _constraints(record: Record) -> str:
+    rows = []
+    for case in cases_of(record, "constraint", "inside"):
+        kind, count = case.split()
+        if kind == "free":
+            continue
+        row = [f"{kind}, {count} at once"]
+        for measure in ("inside", "step"):
+            free = by_round(record, "constraint", f"free {count}", measure)
+            mine = by_round(record, "constraint", case, measure)
+            row += [
+                middle(free.values(), 1e3),
+                spread(joined(lambda a, b: a / b, mine, free), 1, 3),
+            ]
+        rows.append(row)
+    header = ["constraint", "executor without, ms", "with, to without"]
+    title = "What a constraint costs a step (not in the paper)"
+    return table(title, [*header, "answer to answer without, ms", "with, to without"], rows)
 
 
 def _launches(record: Record) -> str:

@@ -18,8 +18,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from benchmarks.bars.paper import bars
-from benchmarks.paper import agents, launches, policies, stacked, tax, techniques
+from benchmarks.paper import (
+    agents,
+    constraints,
+    launches,
+    policies,
+    stacked,
+    tax,
+    techniques,
+)
 from benchmarks.paper.record import Run, Sizes
 from benchmarks.paper.report import render
 from pie_trio.config import ModelSettings
@@ -31,14 +41,32 @@ FAILED = 5  # the exit code when a bar does not hold
 ROUNDS, ROUNDS_QUICK = 5, 1
 SCALE_QUICK = 0.5
 PRETEND_STEP_SECONDS = 0.02
-SECTIONS: dict[str, Callable[[Run], None]] = {
-    "table4": tax.measure,
-    **{f"fig6-{agent}": partial(agents.measure, agent=agent) for agent in agents.AGENT},
-    "table5": policies.measure,
-    "fig7": stacked.measure,
-    "fig8": techniques.measure,
-    "fig9": launches.measure_launches,
-    "fig10": launches.measure_calls,
+
+
+@attrs.frozen
+class Section:
+    """A part that is measured as a whole, and about how long that takes."""
+
+    measure: Callable[[Run], None]
+    seconds: float  # to start, and whatever is done once; at scale 1 on two cores
+    round_seconds: float
+
+    def about(self, sizes: Sizes) -> float:
+        once = 0.5 * self.seconds if sizes.is_quick else self.seconds
+        return once + sizes.rounds * self.round_seconds * sizes.scale
+
+
+SECTIONS: dict[str, Section] = {
+    "table4": Section(tax.measure, 8, 55),
+    "fig6-react": Section(partial(agents.measure, agent="react"), 90, 25),
+    "fig6-codeact": Section(partial(agents.measure, agent="codeact"), 90, 25),
+    "fig6-swarm": Section(partial(agents.measure, agent="swarm"), 80, 40),
+    "table5": Section(policies.measure, 110, 50),
+    "fig7": Section(stacked.measure, 15, 70),
+    "fig8": Section(techniques.measure, 220, 100),
+    "constraint": Section(constraints.measure, 10, 16),
+    "fig9": Section(launches.measure_launches, 2, 30),
+    "fig10": Section(launches.measure_calls, 5, 15),
 }
 Record = dict[str, Any]
 
@@ -56,7 +84,10 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.flush()
 
     record = _kept(options.json, options.model, sizes)
-    for section in _chosen(options.only):
+    chosen = _chosen(options.only)
+    minutes = sum(SECTIONS[section].about(sizes) for section in chosen) / 60
+    say(f"{len(chosen)} sections, {sizes.rounds} rounds: about {minutes:.0f} minutes")
+    for section in chosen:
         _measure(section, options, sizes, record, say)
         record["bars"] = bars(record)
         if options.json is not None:
@@ -121,7 +152,7 @@ def _measure(
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="pie-bench-") as folder:
         run = Run(model, sizes, Path(folder), say)
-        SECTIONS[section](run)
+        SECTIONS[section].measure(run)
     record["samples"] += run.samples
     record["facts"].update(run.facts)
     record["runs"][section] = {
