@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -27,6 +29,7 @@ from gpu_worker.native.library import Library
 from gpu_worker.native.linear import PanelLinear
 from gpu_worker.native.packed import Packed
 from gpu_worker.wire import Batch, BatchArrays, Request, decode, encode
+from gpu_worker.wire.arrays import Array
 from tests.support.kernels import VARIANTS, library
 from tests.support.worker_models import default_model, tiny_model
 from tests.test_worker_executor import Machine, check_shuffled_batches, machine, part
@@ -221,6 +224,24 @@ def test_requests_that_are_left_out_leave_no_trace(lib: Library) -> None:
     for first, end in ((0, 3), (3, 5)):
         expected = _attend_densely(rows[first:end], seen, CONFIG, 0)
         torch.testing.assert_close(attended[first:end], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "spoil, reason",
+    [
+        (lambda values: values.astype(np.int64), "the types that the wire carries"),
+        (lambda values: np.repeat(values, 2)[::2], "numbers that lie together"),
+    ],
+)
+def test_numbers_of_another_shape_in_memory_never_reach_the_kernels(
+    lib: Library, spoil: Callable[[Array], Array], reason: str
+) -> None:
+    decoder = _decoder(lib, CONFIG, torch.zeros(32))
+    step = _step([part([0] * 3, [0], 0, 3)])
+    batch = attrs.evolve(step.batch, positions=spoil(step.batch.positions))
+    with pytest.raises(AssertionError, match=reason):
+        decoder.attend(0, torch.randn(3, 10 * 64), attrs.evolve(step, batch=batch))
+    assert decoder.memory.keys.isnan().all()
 
 
 @pytest.fixture(

@@ -31,7 +31,6 @@ INLINE ints pairs(ints weight, int32_t row) {
     return (ints)_mm512_madd_epi16((__m512i)weight, _mm512_set1_epi32(row));
 }
 #elif defined(__AVX2__) && !defined(__AVX512F__)
-#include <immintrin.h>
 INLINE ints pairs(ints weight, int32_t row) {
     return (ints)_mm256_madd_epi16((__m256i)weight, _mm256_set1_epi32(row));
 }
@@ -152,20 +151,25 @@ static void multiply_panel(const Weight *weight, const Rows *rows, int64_t panel
     }
 }
 
-static void pack_words(const int32_t *codes, int32_t *words) {
-    for (int group = 0; group < GROUPS; group++, codes += 4, words += GROUP_WORDS) {
-        if (GROUP_WORDS == 1) {
-            words[0] = (codes[0] & 255) | (codes[1] & 255) << 8 | (codes[2] & 255) << 16 | codes[3] << 24;
-        } else {
-            words[0] = (codes[0] & 0xffff) | codes[2] << 16;
-            words[GROUP_WORDS - 1] = (codes[1] & 0xffff) | codes[3] << 16;
-        }
+// The codes of HALF numbers, four to a group.
+INLINE void pack_words(const int32_t *codes, int32_t *words) {
+    if (GROUP_WORDS == 1) {
+        int8_t bytes[HALF];
+        for (int i = 0; i < HALF; i++) bytes[i] = (int8_t)codes[i];
+        memcpy(words, bytes, sizeof bytes);
+        return;
+    }
+    for (int i = 0; i < HALF; i += 4, codes += 4, words += GROUP_WORDS) {
+        words[0] = (codes[0] & 0xffff) | codes[2] << 16;
+        words[GROUP_WORDS - 1] = (codes[1] & 0xffff) | codes[3] << 16;
     }
 }
 
 // HALF numbers: their codes, their step and what the codes stand for in sum.
-INLINE float code_half(const float *from, int32_t *codes, float *step) {
+INLINE float code_half(const float *from, int32_t *words, float *step) {
     floats largest = all(0), sum = all(0);
+    ints total = {0};
+    int32_t codes[HALF], in_all = 0;
     for (int at = 0; at < HALF; at += LANES) {
         floats value = load(from + at), size = (floats)((ints)value & 0x7fffffff);
         largest = choose(size > largest, size, largest);
@@ -173,17 +177,21 @@ INLINE float code_half(const float *from, int32_t *codes, float *step) {
     }
     float most = max_lanes(largest);
     float inverse = most > 0 ? 127.0f / most : 0;
-    int32_t total = 0;
-    for (int at = 0; at < HALF; at++) total += codes[at] = (int32_t)rintf(from[at] * inverse);
+    for (int at = 0; at < HALF; at += LANES) {
+        ints code = whole(load(from + at) * all(inverse));
+        memcpy(codes + at, &code, sizeof code);
+        total += code & 0xffff;  // nought for what is too large, as in its words
+    }
+    pack_words(codes, words);
+    for (int lane = 0; lane < LANES; lane++) in_all += (int16_t)total[lane];
     // What is no number makes everything that it meets no number.
     *step = most / 127.0f + 0 * sum_lanes(sum);
-    return *step * (float)total;
+    return *step * (float)in_all;
 }
 
 static void prepare(const Weight *weight, const float *row, char *prepared) {
     RowBlock *blocks = (RowBlock *)prepared;
     for (int64_t at = 0; at < weight->depth; at += BLOCK, blocks++) {
-        int32_t codes[BLOCK];
         float rest[BLOCK] = {0};
         const float *from = row + at;
         if (weight->depth - at < BLOCK) {
@@ -192,9 +200,9 @@ static void prepare(const Weight *weight, const float *row, char *prepared) {
         }
         blocks->sum = 0;
         for (int half = 0; half < BLOCK / HALF; half++) {
-            blocks->sum += code_half(from + half * HALF, codes + half * HALF, &blocks->step[half]);
+            int32_t *words = blocks->words + half * HALF / 4 * GROUP_WORDS;
+            blocks->sum += code_half(from + half * HALF, words, &blocks->step[half]);
         }
-        pack_words(codes, blocks->words);
     }
 }
 

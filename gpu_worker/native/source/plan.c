@@ -3,7 +3,7 @@
 #include "plan.h"
 
 // A shorter context is not shared between threads; so many pieces of work a thread make threads end
-// together.
+// together. Cutting adds at most 4/3 as many tiles a thread, for which there is room to spare.
 enum { PART_PAGES_MIN = 4, PARTS_PER_THREAD = 4, TILES_SPARE = 2 * PARTS_PER_THREAD };
 
 static int64_t first_row(const Batch *batch, int64_t index) {

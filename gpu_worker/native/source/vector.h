@@ -7,8 +7,10 @@
 #include <stdint.h>
 #include <string.h>
 
-#ifdef __AVX512F__
+#if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
+#endif
+#ifdef __AVX512F__
 enum { LANES = 16 };
 #else
 enum { LANES = 8 };
@@ -58,6 +60,22 @@ INLINE ints counting(void) {
     ints lanes;
     for (int lane = 0; lane < LANES; lane++) lanes[lane] = lane;
     return lanes;
+}
+
+// To the nearest whole number, ties to even; what is too large or no number becomes the least of all.
+INLINE ints whole(floats value) {
+#if defined(__AVX512F__)
+    return (ints)_mm512_cvtps_epi32((__m512)value);
+#elif defined(__AVX2__)
+    return (ints)_mm256_cvtps_epi32((__m256)value);
+#else
+    ints result;
+    for (int lane = 0; lane < LANES; lane++) {
+        int is_small = value[lane] > -0x1p31f && value[lane] < 0x1p31f;
+        result[lane] = is_small ? (int32_t)rintf(value[lane]) : INT32_MIN;
+    }
+    return result;
+#endif
 }
 
 // `yes` where the mask is set, else `no`.
