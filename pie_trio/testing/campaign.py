@@ -191,11 +191,7 @@ class _Runner:
         if len(self.report.once) > before:
             for again in range(1, min(once.clean_up_steps, CLEAN_UP_STEPS_MAX) + 1):
                 self._try("twice", number, attrs.evolve(chosen, again=again))
-        for again, sites in enumerate(once.shielded, start=1):
-            missing = (sites & self.wanted) - self.report.twice
-            if missing and self._tries_again[sites] < TRIES_MAX:
-                self._tries_again[sites] += 1
-                self._try("twice", number, attrs.evolve(chosen, again=again, expires=True))
+        self._tell_again(number, once)
 
     def go_through_the_rest(self) -> None:
         rest = list(self._rest())
@@ -207,6 +203,7 @@ class _Runner:
             once = self._try("once", number, chosen)
             if chosen.fault is None:
                 self._go_through_clean_up(number, once)
+            self._tell_again(number, once)
 
     def _rest(self) -> Iterator[tuple[int, Cancellation]]:
         """Neighbours of one victim lie far apart, so that any part is a bit of everything."""
@@ -225,6 +222,16 @@ class _Runner:
                     self.report.skipped += 1
                     continue
                 chosen = attrs.evolve(once.cancellation, again=again, expires=expires)
+                self._try("twice", number, chosen)
+
+    def _tell_again(self, number: int, once: Run) -> None:
+        """Where a clean-up stood and nobody was told again yet, also when the time is over: what
+        one run has shown must not be missing because the next one was not begun."""
+        for again, sites in enumerate(once.shielded, start=1):
+            missing = (sites & self.wanted) - self.report.twice
+            if missing and self._tries_again[sites] < TRIES_MAX and not self.is_stopped():
+                self._tries_again[sites] += 1
+                chosen = attrs.evolve(once.cancellation, again=again, expires=True)
                 self._try("twice", number, chosen)
 
     def _try(self, mode: str, number: int, chosen: Cancellation) -> Run:

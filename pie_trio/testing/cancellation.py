@@ -62,7 +62,8 @@ class Report:
         self.by_mode[mode] = self.by_mode.get(mode, 0) + 1
         self.once |= run.once
         self.twice |= run.twice
-        self.cleaning |= run.cleaning
+        if not run.cancellation.again:  # nobody can be told a third time
+            self.cleaning |= run.cleaning
         if run.wrong:
             self.failures.append(run)
 
