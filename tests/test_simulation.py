@@ -134,6 +134,19 @@ def test_a_scenario_that_waits_for_ever_and_one_that_falls_are_told() -> None:
     assert "ZeroDivisionError" in fell
 
 
+def test_an_async_function_is_a_scenario_and_another_one_is_refused() -> None:
+    async def sharing(world: World) -> None:
+        await world.run("sim-decode", 1, 4, 3)
+
+    outcome = run(4, faults="worker,kill", scenario=sharing)
+    assert outcome.scenario == "sharing"
+    assert {fault.kind for fault in outcome.faults} <= {"worker", "kill"}
+    assert outcome.digest == run(4, faults="worker,kill", scenario=sharing).digest
+    for wrong in (lambda _world: None, 7):
+        with pytest.raises(BadConfig, match="a scenario is a name or an `async def`"):
+            run(4, scenario=wrong)
+
+
 def test_a_file_with_a_scenario_is_one_and_others_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("async def scenario(world):\n    await world.run('sim-decode', 1, 4, 3)\n")

@@ -1,7 +1,7 @@
 """The simulation harness: the whole product on a virtual clock, with faults, from one seed.
 
-    from pie_trio.testing import Faults, Simulation
-    outcome = Simulation(7, Faults.parse("worker,kill"), "sharing").run()
+    from pie_trio.testing import Simulation
+    outcome = Simulation(7, "worker,kill", "sharing").run()  # or an async function of a world
 
 scheduler   who runs next           faults      what goes wrong         knobs      tightened limits
 sim_worker  workers                 sim_net     connections             guests     scripted programs

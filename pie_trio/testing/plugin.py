@@ -20,6 +20,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pie_trio.testing.faults import Fault, Faults
+    from pie_trio.testing.scenarios import Scenario
     from pie_trio.testing.scheduler import Mode
     from pie_trio.testing.simulation import Outcome
     from pie_trio.testing.world import World
@@ -41,7 +42,7 @@ class Play:
 
     def __call__(
         self,
-        scenario: str | Callable[[World], Awaitable[None]],
+        scenario: str | Scenario | Callable[[World], Awaitable[None]],
         *,
         faults: str | Faults | Sequence[Fault] | None = None,
         scheduler: Mode | None = None,
@@ -51,17 +52,13 @@ class Play:
     ) -> Outcome:
         """One run. `faults`: kinds as on the command line, or the faults; `programs`: components
         that the scenario launches, by name or path. Raises `RuleBrokenError`."""
-        from pie_trio.testing.faults import Faults
-        from pie_trio.testing.scenarios import Scenario, load_scenario
+        from pie_trio.testing.scenarios import scenario_of_any
         from pie_trio.testing.simulation import Simulation
 
-        if isinstance(scenario, str):
-            chosen = load_scenario(scenario)
-        else:
-            name = getattr(scenario, "__name__", "scenario")
-            chosen = Scenario(name, scenario, tuple(programs), two_models)
-        kinds = Faults.parse(faults) if isinstance(faults, str) else faults
-        outcome = Simulation(self.seed, kinds, chosen, scheduler, only).run()
+        chosen = scenario_of_any(scenario)
+        if callable(scenario):
+            chosen = attrs.evolve(chosen, programs=tuple(programs), two_models=two_models)
+        outcome = Simulation(self.seed, faults, chosen, scheduler, only).run()
         self.outcomes.append(outcome)
         if outcome.violations:
             raise RuleBrokenError(f"\n{self._told(outcome)}")

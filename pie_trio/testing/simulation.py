@@ -4,7 +4,7 @@
 faults strike, then stops the faults and waits for everything to come to rest, and judges. The same
 seed gives the same run in every process. Nothing is left of it afterwards but its `Outcome`.
 
-    outcome = Simulation(7).run()
+    outcome = Simulation(7, "worker,kill", "sharing").run()
     assert not outcome.violations, outcome.violations
     again = Simulation(7, only=[2, 5], picks=outcome.picks[:40]).run()
 """
@@ -36,7 +36,7 @@ from pie_trio.testing.knobs import WorldSettings, world_settings
 from pie_trio.testing.oracles import at_rest, client_rules, engine_rules, outside_rules
 from pie_trio.testing.outcome import Outcome
 from pie_trio.testing.promises import Promises
-from pie_trio.testing.scenarios import Scenario, load_scenario
+from pie_trio.testing.scenarios import Scenario, ScenarioFunction, scenario_of_any
 from pie_trio.testing.scheduler import MODES, Mode, Scheduler, in_control, virtual_clock
 from pie_trio.testing.scripts import SCRIPTS
 from pie_trio.testing.sim_net import SimListener
@@ -57,8 +57,8 @@ class Simulation:
     """See the module. `faults`: the kinds to draw from, or the faults themselves."""
 
     seed: int
-    faults: Faults | Sequence[Fault] | None = None
-    scenario: str | Scenario = "mixed"
+    faults: str | Faults | Sequence[Fault] | None = None
+    scenario: str | Scenario | ScenarioFunction = "mixed"
     scheduler: Mode | None = None
     only: Collection[int] | None = None
     picks: Sequence[int] | None = None
@@ -70,9 +70,7 @@ class Simulation:
 
     def run(self) -> Outcome:
         """One fresh `trio.run`; may be called once."""
-        scenario = self.scenario
-        if not isinstance(scenario, Scenario):
-            scenario = load_scenario(scenario)
+        scenario = scenario_of_any(self.scenario)
         faults = self._draw()
         mode = self.scheduler or _mode_of(self.seed)
         jitter = any(fault.kind == "jitter" for fault in faults)
@@ -104,10 +102,11 @@ class Simulation:
         )
 
     def _draw(self) -> tuple[Fault, ...]:
-        if self.faults is None or isinstance(self.faults, Faults):
-            faults = (self.faults or Faults()).draw(self.seed)
+        given = Faults.parse(self.faults) if isinstance(self.faults, str) else self.faults
+        if given is None or isinstance(given, Faults):
+            faults = (given or Faults()).draw(self.seed)
         else:
-            faults = tuple(self.faults)
+            faults = tuple(given)
         return only(faults, self.only)
 
     def _trio_run(self, scheduler: Scheduler, watch: Watch, main: object) -> None:

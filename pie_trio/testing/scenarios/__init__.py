@@ -84,6 +84,18 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
 )
 
 
+def scenario_of_any(given: str | Scenario | ScenarioFunction) -> Scenario:
+    """What a test author may call a scenario; a function is named as it is. Raises `BadConfig`."""
+    if isinstance(given, str):
+        return load_scenario(given)
+    if isinstance(given, Scenario):
+        return given
+    is_plain = inspect.isfunction(given) and not inspect.iscoroutinefunction(given)
+    if is_plain or not callable(given):
+        raise BadConfig(f"a scenario is a name or an `async def` of one world, not {given!r}")
+    return Scenario(getattr(given, "__name__", "scenario"), given)
+
+
 def load_scenario(text: str) -> Scenario:
     """A name, or the path of a Python file. Raises `BadConfig`."""
     if text in SCENARIOS:
