@@ -13,12 +13,8 @@ from typing import Any
 import pytest
 
 from pie_trio.messages import InstanceEnded
-from pie_trio.services.guest_build.c_component import build_c
 from pie_trio.testing.inline_worker import WorkerScript
-from tests.support.kit import INFERLETS
 from tests.world import World, open_world, read_all
-
-PROGRAMS = sorted(path.parent.name for path in INFERLETS.glob("*/Pie.toml"))
 
 
 def write(directory: Path, body: str) -> Path:
@@ -44,118 +40,6 @@ async def error_of(tmp_path: Path, body: str) -> str:
     end, _ = await run_body(tmp_path, body)
     assert end.error is not None
     return end.error
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
-async def test_every_program_has_a_help(program: str, tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        instance = await world.launch(program, "--help")
-        events = await read_all(instance)
-        end = await instance.ended.answer()
-    assert end.error is None
-    said = "".join(event.value for event in events if event.kind == "message")
-    assert program in said
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_every_program_says_what_it_is(program: str) -> None:
-    readme = (INFERLETS / program / "README.md").read_text()
-    assert readme.startswith(f"{program}: ")
-
-
-@pytest.mark.parametrize(
-    "prompt", ["Where is Übermorgen?", 'say "a\\b"\n\tand \x01 🙂', "a long one " * 300]
-)
-async def test_the_c_and_the_python_completion_write_the_same_text(
-    prompt: str, tmp_path: Path
-) -> None:
-    arguments = ("--prompt", prompt, "--system", 'You are "it".', "--max-tokens", "40")
-    async with open_world(tmp_path) as world:
-        in_c = await world.run("text-completion", *arguments)
-        in_python = await world.run("text-completion-py", *arguments)
-    assert in_c.error is None
-    assert in_c.value
-    assert in_python.value == in_c.value
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        (),
-        ("--top-p", "0.7"),
-        ("--repetition-penalty", "1.9"),
-        ("--frequency-penalty", "0.7", "--presence-penalty", "-0.5"),
-    ],
-)
-async def test_a_seed_writes_the_same_text_in_c_and_in_python_and_each_time(
-    more: tuple[str, ...], tmp_path: Path
-) -> None:
-    def arguments(seed: int) -> tuple[str, ...]:
-        """So many tokens that one stream's pages are not enough."""
-        how = ("--temperature", "1", "--seed", str(seed), *more)
-        return ("--prompt", "dice", "--max-tokens", "130", *how)
-
-    async with open_world(tmp_path) as world:
-        in_c, in_python, again, other = [
-            (await world.run(program, *arguments(seed))).value
-            for program, seed in (
-                *(("text-completion", 5), ("text-completion-py", 5)),
-                *(("text-completion", 5), ("text-completion", 6)),
-            )
-        ]
-    assert in_c == in_python == again
-    assert in_c != other
-
-
-@pytest.mark.parametrize("program", ["text-completion", "text-completion-py"])
-async def test_what_a_completion_sends_is_what_it_returns(program: str, tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        instance = await world.launch(program, "--prompt", "hello", "--max-tokens", "40")
-        events = await read_all(instance)
-        end = await instance.ended.answer()
-    pieces = [event.value for event in events if event.kind == "message"]
-    assert len(pieces) > 10
-    assert "".join(pieces) == end.value
-
-
-@pytest.mark.parametrize(
-    ("program", "arguments", "reason"),
-    [
-        ("text-completion", (), "--prompt is missing"),
-        ("text-completion", ("--prompt",), "bad argument, see --help: --prompt"),
-        ("text-completion", ("--prompt", "x", "--loud"), "bad argument, see --help: --loud"),
-        ("text-completion", ("--prompt", "x", "--max-tokens", "many"), "--max-tokens"),
-        ("text-completion", ("--prompt", "x", "--temperature", "."), "see --help: --temperature"),
-        ("text-completion", ("--prompt", "x", "--temperature", "-1"), "see --help: --temperature"),
-        ("text-completion", ("--prompt", "x", "--top-p", "1.5"), "see --help: --top-p"),
-        ("text-completion", ("--prompt", "x", "--model", "none"), "no such model: none"),
-        ("text-completion-py", (), "bad argument, see --help"),
-        ("text-completion-py", ("--prompt", "x", "--model", "none"), "no such model: none"),
-        ("text-completion-py", ("--prompt", "x", "--temperature", "nan"), "no number of 0 or more"),
-        ("text-completion-py", ("--prompt", "x", "--temperature", "inf"), "no number of 0 or more"),
-        ("text-completion-py", ("--prompt", "x", "--max-tokens", "-1"), "no whole number of 0 or"),
-        ("text-completion-py", ("--prompt", "x", "--top-p", "0"), "no number from 1e-06 to 1"),
-        ("helloworld", ("--shout",), "bad argument, see --help: --shout"),
-        ("beam-search", ("--beams", "0"), "'0' is no whole number of 1 or more"),
-        ("graph-of-thought", ("--proposals", "4,a"), "'4,a' cannot be read"),
-        ("modular-caching", ("--modules", "nope"), "'nope' cannot be read"),
-        ("constrained-decoding", ("--regex", "("), "bad grammar: "),
-        ("json-schema", ("--schema", "{"), "bad schema: "),
-        ("hierarchical-attention", ("--document", "<a"), "bad document: "),
-        ("image-fetch", ("--url", "data:;base64,iVBORw0KGgo="), "no image: "),
-        ("echo", ("--shout", "x"), "bad argument, see --help: --shout"),
-        ("bench-latency", ("--layer", "kernel"), "not kernel"),
-        ("bench-latency", ("--count", "0"), "--count is 1 to 10000"),
-    ],
-)
-async def test_a_wrong_argument_is_named(
-    program: str, arguments: tuple[str, ...], reason: str, tmp_path: Path
-) -> None:
-    async with open_world(tmp_path) as world:
-        end = await world.run(program, *arguments)
-    assert end.error is not None
-    assert reason in end.error
-    assert "Traceback" not in end.error
 
 
 @pytest.mark.parametrize("length", range(14, 19))
@@ -394,24 +278,3 @@ async def test_a_program_may_end_with_text_that_is_no_utf8(last: str, tmp_path: 
     error = await error_of(tmp_path, f'bad = "\\ud800"\n{last}')
     assert "\\ud800" in error
     assert "wasm" not in error
-
-
-async def test_biases_of_c_and_of_python_ban_the_same_tokens(tmp_path: Path) -> None:
-    component = tmp_path / "sampled.wasm"
-    build_c(Path(__file__).parent / "guests", "sampled.c", component)
-    body = """
-context = Context(get_model())
-context.fill("some words")
-sampler = Sampler(1.0, min_p=0.001, seed=7, bias={int(each): -1000.0 for each in args})
-written = context.generate(100, sampler, stop=max_tokens(100))
-return [await written.collect(), written.tokens]
-"""
-    program = write(tmp_path, body)
-    async with open_world(tmp_path / "home") as world:
-        free, tokens = json.loads((await world.run(program)).value)
-        banned = sorted({*tokens[:2]})
-        bound, others = json.loads((await world.run(program, *map(str, banned))).value)
-        in_c = [await world.run(component, *map(str, each)) for each in ((), banned)]
-    assert [end.error for end in in_c] == [None, None]
-    assert [end.value for end in in_c] == [free, bound]
-    assert not {*banned} & {*others}

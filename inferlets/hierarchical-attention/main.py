@@ -37,7 +37,7 @@ async def main(args: list[str]) -> dict[str, object]:
     context = Context(wanted.model)
     try:
         root = read(context, xml.fromstring(wanted.document))
-    except xml.ParseError as wrong:
+    except (xml.ParseError, RecursionError) as wrong:
         raise SystemExit(f"bad document: {wrong}") from None
     context.fill(wanted.question)
     text = await context.generate(wanted.max_tokens).collect()
