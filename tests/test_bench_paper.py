@@ -139,7 +139,7 @@ def test_only_batches_between_those_of_everybody_count() -> None:
 
 def test_the_cost_of_batches_is_a_line_that_never_starts_below_nothing() -> None:
     assert line_through([(1, 13.0), (8, 20.0), (32, 44.0)]) == pytest.approx((12.0, 1.0))
-    assert line_through([(1, 0.0), (2, 10.0), (3, 20.0)]) == pytest.approx((0.0, 10.0))
+    assert line_through([(1, 1.0), (2, 11.0), (3, 21.0)]) == pytest.approx((0.0, 10.0))
 
 
 def test_a_custom_section_makes_another_component_of_the_same_code() -> None:

@@ -35,14 +35,20 @@ TAX_GOALS = (  # kind, sequences, the most that the wall may show
     ("by passes C", 32, 0.10),
     ("by passes Python", 32, 0.15),
 )
-# Where the paper's system answers sooner than a server of completions does.
-FASTER_IN_FIG8 = (
-    "prefix-tree",
-    "tree-of-thought",
-    "recursion-of-thought",
-    "graph-of-thought",
-    "skeleton-of-thought",
-    "prefix-caching",
+PEERS = ("llama.cpp", "OpenVINO")
+# What the paper's figure 8 has beside it, who stands for that here, and the most that its system
+# took of that one's latency; where it was faster, it shall not be slower here.
+SHAPE_OF_FIG8 = (
+    ("text-completion", ("anew",), 1.07),
+    ("prefix-tree", ("anew",), 1.0),
+    ("tree-of-thought", ("anew",), 1.0),
+    ("recursion-of-thought", ("anew",), 1.0),
+    ("graph-of-thought", ("anew",), 1.0),
+    ("skeleton-of-thought", ("anew",), 1.0),
+    ("prefix-caching", ("anew",), 1.0),
+    ("constrained-decoding", PEERS, 1.50),
+    ("beam-search", PEERS, 1.67),
+    ("speculative-decoding", PEERS, 1.06),
 )
 Record = dict[str, Any]
 Rounds = dict[int, float]
@@ -141,7 +147,11 @@ def _policies(record: Record) -> list[Record]:
             theirs = best_of(record, place, policy)
             ratios = joined(lambda mine, other: mine / other, ours, theirs)
             where = "fitted model" if place == "model" else "real worker"
-            found.append(_bar(f"work-conserving, {where}: ratio to {policy}", ratios, goal))
+            bar = _bar(f"work-conserving, {where}: ratio to {policy}", ratios, goal)
+            fit = record.get("facts", {}).get("fit")
+            if fit is not None and (place, policy) == ("model", "eager"):
+                bar["ceiling"] = fit["most_against_eager"]  # no policy can be faster
+            found.append(bar)
     return found
 
 
@@ -158,11 +168,17 @@ def best_of(record: Record, place: str, policy: str) -> Rounds:
 
 def _shape(record: Record) -> list[Record]:
     found = []
-    for technique in FASTER_IN_FIG8:
+    for technique, ways, goal in SHAPE_OF_FIG8:
         mine = by_round(record, "fig8", f"{technique} inferlet", "latency")
-        theirs = by_round(record, "fig8", f"{technique} anew", "latency")
+        sides = [by_round(record, "fig8", f"{technique} {way}", "latency") for way in ways]
+        theirs = min(
+            [side for side in sides if side],
+            key=lambda each: statistics.median(each.values()),
+            default={},
+        )
         ratios = joined(lambda a, b: a / b, mine, theirs)
-        found.append(_bar(f"{technique}: latency, ratio to anew", ratios, 1.0, at_most=True))
+        whom = "the fastest other engine" if ways == PEERS else ways[0]
+        found.append(_bar(f"{technique}: latency, ratio to {whom}", ratios, goal, at_most=True))
     return found
 
 

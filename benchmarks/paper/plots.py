@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.bars.paper import bare_seconds, bounds, by_round, joined
 from benchmarks.paper import published
-from benchmarks.paper.report import cases_of
+from benchmarks.paper.samples import cases_of
 
 OURS, THEIRS, PAPER = "#2a6f97", "#b8b8b8", "#c1121f"
 Record = dict[str, Any]
