@@ -83,6 +83,7 @@ HEADER_ONLY = st.one_of(
     st.builds(wire.Start, U64, U64, st.just(LIMITS)),
     st.builds(wire.Hello, *[U32] * 3, TEXT, *[U32] * 8, TEXT),
     st.builds(wire.Heartbeat, U64, st.none() | U64, st.floats(0, 1e6)),
+    st.just(wire.Halt()),
     st.just(wire.Drain()),
     st.just(wire.Drained()),
     st.builds(wire.Failed, TEXT),

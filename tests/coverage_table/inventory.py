@@ -21,17 +21,7 @@ from tests.source_tree import ROOT
 
 WIT_ROOT = ROOT / "pie_trio" / "wasm" / "wit" / "deps"
 WIT_FOLDERS = ("core", "adapter", "image", "zo", "io", "clocks", "ext")
-WIRE_MESSAGES = (
-    wire.Join,
-    wire.Start,
-    wire.Hello,
-    wire.Heartbeat,
-    wire.Drain,
-    wire.Drained,
-    wire.Failed,
-    wire.Batch,
-    wire.BatchResult,
-)
+WIRE_MESSAGES = tuple(kind for kind in get_args(wire.Message) if kind is not wire.BatchArrays)
 
 
 @attrs.frozen

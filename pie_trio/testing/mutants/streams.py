@@ -10,7 +10,6 @@ _DECODE: Final = "pie_trio/decode.py"
 _CHUNKS: Final = "pie_trio/services/pass_chunks.py"
 _MORE: Final = "pie_trio/services/multi_step.py"
 _PINS: Final = "pie_trio/services/pass_pins.py"
-_TABLE: Final = "pie_trio/services/pass_table.py"
 _WORKER: Final = "gpu_worker/multi_step.py"
 
 STREAMS: Final = (
@@ -68,14 +67,6 @@ STREAMS: Final = (
         before="        if steps > 1 and forward.decode is not None:\n",
         after="        if steps < 1 and forward.decode is not None:\n",
         why="of several steps only the first counts as written, and nobody may read on",
-        source="our own history: several steps at once",
-    ),
-    Mutant(
-        "failed_step_forgotten",
-        _TABLE,
-        before="        if len(good) < len(answers) and left is not None:\n",
-        after="        if not good and left is not None:\n",
-        why="a sequence goes on behind a step that failed, on what is not there",
         source="our own history: several steps at once",
     ),
 )
