@@ -179,7 +179,8 @@ def test_the_report_names_every_bar_and_every_section() -> None:
 def test_what_was_measured_is_drawn_and_nothing_else(tmp_path: Path) -> None:
     plot(made_up(), tmp_path / "all")
     names = {path.name for path in (tmp_path / "all").glob("*.png")}
-    assert names == {f"{n}.png" for n in ("table4", "table5", *(f"fig{n}" for n in range(6, 11)))}
+    tables = ("table4", "table5", "constraint")
+    assert names == {f"{name}.png" for name in (*tables, *(f"fig{n}" for n in range(6, 11)))}
     plot(with_samples(lambda each: each if each["section"] == "fig7" else None), tmp_path / "one")
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["fig7.png"]
 

@@ -1,4 +1,4 @@
-"""Samples of a record as a reader wants them: the middle, its bounds, which cases there are. Pure."""
+"""Samples of a record as a reader wants them: the middle, its bounds, and which there are. Pure."""
 
 from __future__ import annotations
 
