@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -224,6 +225,29 @@ def test_requests_that_are_left_out_leave_no_trace(lib: Library) -> None:
     for first, end in ((0, 3), (3, 5)):
         expected = _attend_densely(rows[first:end], seen, CONFIG, 0)
         torch.testing.assert_close(attended[first:end], expected, rtol=0, atol=1e-5)
+
+
+def _misplaced(values: Array) -> Array:
+    """The same numbers one byte behind where numbers usually begin."""
+    memory = np.zeros(values.nbytes + 1, np.uint8)
+    memory[1:] = np.frombuffer(values.tobytes(), np.uint8)
+    return memory[1:].view(values.dtype).reshape(values.shape)
+
+
+def test_a_message_may_bring_numbers_at_any_address(lib: Library) -> None:
+    config, joined = _heads(9, 3, 64), torch.randn(40, 15 * 64)
+    mask = _mask(random.Random(3), 40)
+    step = _step([part([0] * 40, [5, 9, 2], 0, 40, mask=mask)])
+    names = [each.name for each in attrs.fields(BatchArrays) if each.name.endswith("indptr")]
+    names += ["tokens", "positions", "pages", "last_page_lengths", "mask_intervals"]
+    moved: dict[str, Any] = {name: _misplaced(getattr(step.batch, name)) for name in names}
+    batch = attrs.evolve(step.batch, **moved)
+    assert not batch.pages.flags.aligned
+    ours = _decoder(lib, config, torch.zeros(32)).attend(
+        0, joined.clone(), attrs.evolve(step, batch=batch)
+    )
+    expected = _attend_densely(joined, mask, config, 0)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,9 @@
 
 enum { SLOTS = 16, LINES_MAX = 32, WIDTH_MAX = 256 };
 
+// A number as a message brought it, which may lie at any address.
+typedef int32_t Brought __attribute__((aligned(1)));
+
 // Rows of one request, and the pages of its context [first_page, end_page) that are looked at here.
 // A context of several parts has as many neighbouring tiles; `part` and `first_part` count the parts
 // of all contexts.
@@ -18,7 +21,7 @@ typedef struct {
 typedef struct {
     int64_t heads, key_heads, width, tile_count, part_count;
     const Tile *tiles;
-    const int32_t *pages;            // of all requests
+    const Brought *pages;            // of all requests
     const int32_t *interval_indptr;  // [row + 1]
     const int32_t *intervals;        // pairs [start, end)
     float *partial;                  // of tiles that are parts: `partial_floats` each

@@ -179,7 +179,7 @@ static int runs_of(const Block *block, const float *values, int64_t page_floats,
 
 // `keys` and `values` point to this key head in page nought; pages lie `page_floats` apart.
 static void attend_lines(Lines *lines, Walk *walk, const float *keys, const float *values,
-                         int64_t page_floats, const int32_t *pages, int32_t number) {
+                         int64_t page_floats, const Brought *pages, int32_t number) {
     for (int line = 0; line < lines->lines; line++) {
         lines->most[line] = -INFINITY;
         lines->total[line] = all(0);

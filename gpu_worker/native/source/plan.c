@@ -55,7 +55,7 @@ static void plan_rows(Planned *planned, const Batch *batch, int64_t index, int32
                       int32_t *intervals) {
     int64_t request = batch->chosen[index], from = first_row(batch, index);
     int64_t count = row_count(batch, index), slot = slot_count(batch, index) - count;
-    const int32_t *pages = batch->pages + batch->page_indptr[request];
+    const Brought *pages = batch->pages + batch->page_indptr[request];
     for (int64_t row = from; row < from + count; row++, slot++) {
         int64_t to = planned->rows++, given = interval_count(batch, index, row);
         int32_t *interval = intervals + 2 * (int64_t)indptr[to];

@@ -10,12 +10,12 @@
 typedef struct {
     int64_t chosen_count;
     const int64_t *chosen;     // numbers of requests, rising
-    const int32_t *tokens;     // -1-s reads slot s of the embeddings
-    const int32_t *positions;  // at least nought
-    const int32_t *row_indptr, *pages, *page_indptr, *last_page_lengths;
+    const Brought *tokens;     // -1-s reads slot s of the embeddings
+    const Brought *positions;  // at least nought
+    const Brought *row_indptr, *pages, *page_indptr, *last_page_lengths;
     const uint8_t *masked;
-    const int32_t *mask_indptr;     // [row + 1]
-    const int32_t *mask_intervals;  // pairs [start, end)
+    const Brought *mask_indptr;     // [row + 1]
+    const Brought *mask_intervals;  // pairs [start, end)
 } Batch;
 
 // The executed rows, one after the other; `places` are page * SLOTS + slot.

@@ -62,7 +62,7 @@ static void take_page(Block *block, const Walk *walk, int32_t number, int32_t pa
 }
 
 // The next pages that any row sees, from `number` on, which becomes the one after them.
-static void take_block(Block *block, Walk *walk, int32_t *number, const int32_t *pages) {
+static void take_block(Block *block, Walk *walk, int32_t *number, const Brought *pages) {
     block->pages = 0;
     while (*number != NOWHERE && block->pages < BLOCK) {
         take_page(block, walk, *number, pages[*number]);
