@@ -67,7 +67,7 @@ def paper(
         typer.Option("--only", help="Sections, as in fig6,table4; may be repeated."),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="One round of everything, smaller: under 3 minutes.")
+        bool, typer.Option("--quick", help="One round of everything, smaller: about 6 minutes.")
     ] = False,
     pretend: Annotated[
         bool, typer.Option("--pretend", help="A worker that only sleeps: no real figures.")
