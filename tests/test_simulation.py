@@ -18,7 +18,7 @@ from pie_trio.testing.faults import KINDS, Fault, FaultPlan, Faults, only
 from pie_trio.testing.minimise import fewer_faults, minimise, shorter
 from pie_trio.testing.scenarios import SCENARIOS, Scenario, load_scenario
 from pie_trio.testing.simulation import Outcome, Simulation
-from pie_trio.testing.swarm import INTERESTING, run_seeds, scenario_of
+from pie_trio.testing.swarm import GROUNDS, INTERESTING, run_seeds, scenario_of
 from pie_trio.testing.timeline import FaultStruck
 from pie_trio.testing.world import World
 
@@ -158,6 +158,13 @@ def test_a_file_with_a_scenario_is_one_and_others_are_refused(tmp_path: Path) ->
     file.write_text("x = 1\n")
     with pytest.raises(BadConfig, match="has no `async def scenario"):
         load_scenario(str(file))
+
+
+def test_a_swarm_plays_more_than_the_mix_and_real_components_in_a_quarter_of_its_seeds() -> None:
+    played = [scenario_of(seed) for seed in range(400)]
+    assert set(played) == {"mixed", "real", *GROUNDS}
+    assert played.count("real") > 100
+    assert min(played.count(ground) for ground in GROUNDS) >= 10
 
 
 def test_fewer_faults_and_a_shorter_prefix_are_found() -> None:

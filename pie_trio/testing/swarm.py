@@ -21,6 +21,8 @@ from pie_trio.testing.scheduler import Mode, garbage_between_runs
 from pie_trio.testing.simulation import Outcome, Simulation
 
 REAL_SHARE = 0.3  # of the seeds of the swarm: real components instead of scripts
+GROUND_SHARE = 0.15  # of them: what the mix has nothing of
+GROUNDS = ("fused", "constraints", "families")
 CHUNK_SEEDS = 10
 LOOK_SECONDS = 0.1  # so often it is asked whether it is over
 # States that some seed of many must reach.
@@ -79,8 +81,12 @@ class SwarmReport:
 
 
 def scenario_of(seed: int) -> str:
-    """What a seed of the swarm plays when nobody says: the mix, or real components."""
-    return "real" if random.Random(f"{seed}/scenario name").random() < REAL_SHARE else "mixed"
+    """What a seed of the swarm plays when nobody says: the mix, real components, or a ground."""
+    dice = random.Random(f"{seed}/scenario name")
+    drawn = dice.random()
+    if drawn < REAL_SHARE:
+        return "real"
+    return dice.choice(GROUNDS) if drawn < REAL_SHARE + GROUND_SHARE else "mixed"
 
 
 def run_seeds(
