@@ -5,8 +5,10 @@ from __future__ import annotations
 import statistics
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 from trio._core import _run as trio_run
@@ -14,7 +16,7 @@ from trio.testing import MockClock
 
 from pie_trio.wasm import abi
 from pie_trio.wasm.settings import new_engine
-from pie_trio.wasm.ticker import EpochSlices, FuelSlices, Ticker, open_ticker
+from pie_trio.wasm.ticker import EpochSlices, FuelSlices, Slicer, Ticker, open_ticker
 from tests.guests import Deed, Probe, World, open_world
 
 
@@ -80,6 +82,40 @@ async def _waits_done(world: World, seconds: float) -> int:
     with trio.move_on_after(seconds):
         await world.run(probe)
     return len(probe.reports)
+
+
+@attrs.frozen
+class CountedSlicer:
+    """Counts, for each guest, how often it was let run."""
+
+    slicer: Slicer
+    times: Counter[int] = attrs.field(factory=Counter)
+
+    @property
+    def seconds(self) -> float:
+        return self.slicer.seconds
+
+    def poll(self, context: int, future: int) -> bool:
+        self.times[context] += 1
+        return self.slicer.poll(context, future)
+
+
+@pytest.mark.parametrize("in_c", [True, False])
+async def test_a_guest_that_wakes_is_not_stopped_for_slices_that_ended_while_it_waited(
+    artifacts: Path, in_c: bool
+) -> None:
+    waits = 40
+    async with open_world(artifacts, in_c=in_c) as world, trio.open_nursery() as nursery:
+        turns = world.sandbox.turns
+        assert turns.ticker is not None, "these slices are made of time"
+        counted = turns.ticker = CountedSlicer(turns.ticker)
+        nursery.start_soon(world.run, Probe(Deed.SPIN))  # so that slices begin and end
+        async with world.open(Probe(Deed.WAIT_TIMES, amount=waits, wait_seconds=0.005)) as guest:
+            await guest.run()
+            times = counted.times[guest.border.handles.context]
+        nursery.cancel_scope.cancel()
+
+    assert waits < times < 1.5 * waits
 
 
 IDLE_SECONDS = 0.2  # far longer than a ticker stays awake without a running guest

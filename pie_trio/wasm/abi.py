@@ -54,6 +54,7 @@ store_new = _declare(_leaf, "store_new", _P, _P, _P, _P)
 store_context = _declare(_leaf, "store_context", _P, _P)
 store_limiter = _declare(_leaf, "store_limiter", None, _P, *[c_int64] * 5)
 epoch_increment = _declare(_leaf, "engine_increment_epoch", None, _P)
+epoch_deadline = _declare(_leaf, "context_set_epoch_deadline", None, _P, c_uint64)
 # The header promises an error here; the library returns nothing.
 epoch_yield = _declare(_leaf, "context_epoch_deadline_async_yield_and_update", None, _P, c_uint64)
 fuel_yield = _declare(_leaf, "context_fuel_async_yield_interval", _P, _P, c_uint64)

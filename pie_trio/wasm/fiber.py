@@ -86,10 +86,11 @@ class Fiber:
         if ticker is None:
             done: bool = abi.future_poll(future)
             return done
-        done = ticker.poll(future)
+        context = self.border.handles.context
+        done = ticker.poll(context, future)
         if not done and self.border.pending is None and self._is_fresh(ticker.seconds):
-            # It only saw that an older slice is over; this poll starts the new one.
-            done = ticker.poll(future)
+            # The tick that ended its slice was due when that began: it gets a whole one.
+            done = ticker.poll(context, future)
         return done
 
     def _is_fresh(self, slice_seconds: float) -> bool:

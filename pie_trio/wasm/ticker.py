@@ -44,7 +44,7 @@ class Slicer(Protocol):
 
     @property
     def seconds(self) -> float: ...
-    def poll(self, future: int) -> bool: ...
+    def poll(self, context: int, future: int) -> bool: ...
 
 
 @attrs.define(eq=False)
@@ -58,9 +58,10 @@ class Ticker:
     _closing: bool = False
     _wake: threading.Event = attrs.field(factory=threading.Event)
 
-    def poll(self, future: int) -> bool:
-        """Let a guest run until it ends, waits, or its slice is over; the thread sees it run."""
+    def poll(self, context: int, future: int) -> bool:
+        """Let a guest run until it ends, waits, or its slice, which begins now, is over."""
         self.start()
+        abi.epoch_deadline(context, 1)
         try:
             done: bool = abi.future_poll(future)
         finally:

@@ -90,6 +90,7 @@ typedef struct {
   void *(*error_new)(const char *message);
   bool (*poll)(void *future);
   void (*epoch_increment)(void *engine);
+  void (*epoch_deadline)(void *context, uint64_t ticks);
   PyObject *check;     /* raises what wasmtime reported */
   PyObject *error_arm; /* the class of the error arm of a result */
 } World;

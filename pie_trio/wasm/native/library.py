@@ -60,6 +60,7 @@ _LEAVES: Final = (
     abi.error_new,
     abi.future_poll,
     abi.epoch_increment,
+    abi.epoch_deadline,
 )
 # Suspends the guest: (border, coroutine or None, what it waits for or its value, place).
 Suspend = Callable[[Border, Coroutine[Any, Any, Any] | None, Any, int], None]

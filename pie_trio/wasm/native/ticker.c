@@ -67,10 +67,12 @@ __attribute__((visibility("default"))) void pie_ticker_close(Ticker *ticker) {
   free(ticker);
 }
 
-/* Lets a guest run until it ends, waits, or its slice is over. Called without Python's lock. */
-__attribute__((visibility("default"))) bool pie_poll(Ticker *ticker, void *future) {
+/* Lets a guest run until it ends, waits, or its slice, which begins now, is over. Called without
+ * Python's lock. */
+__attribute__((visibility("default"))) bool pie_poll(Ticker *ticker, void *context, void *future) {
   ticker->running = true;
   if (ticker->asleep) wake(ticker);
+  world.epoch_deadline(context, 1);
   bool done = world.poll(future);
   ticker->running = false;
   return done;

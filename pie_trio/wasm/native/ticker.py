@@ -24,8 +24,8 @@ class NativeTicker:
     _poll: ctypes._NamedFuncPointer
     _address: int
 
-    def poll(self, future: int) -> bool:
-        done: bool = self._poll(self._address, future)
+    def poll(self, context: int, future: int) -> bool:
+        done: bool = self._poll(self._address, context, future)
         return done
 
 
@@ -39,7 +39,7 @@ def open_native_ticker(
         library[f"pie_{name}"] for name in ("ticker_open", "poll", "ticker_close")
     )
     opening.restype, opening.argtypes = c_void_p, (c_void_p, c_uint64)
-    poll.restype, poll.argtypes = c_bool, (c_void_p, c_void_p)
+    poll.restype, poll.argtypes = c_bool, (c_void_p, c_void_p, c_void_p)
     close.restype, close.argtypes = None, (c_void_p,)
     address = opening(engine_address, round(seconds * 1e9))
     if not address:
