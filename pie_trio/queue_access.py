@@ -94,8 +94,7 @@ class InstanceQueue:
         plan.mark_written(residence.lease)
         self._scope.backlog.note(draft, forward.reply)
         self._passes += 1
-        commands = await self._command_queue()
-        await commands.submit(forward)
+        await (self._commands or await self._command_queue()).submit(forward)
         await residence.loop.gathering.stand_back(self._scope.owner.number)
         return forward
 
@@ -185,7 +184,9 @@ class InstanceQueue:
     # --- helpers, in the order of use
 
     async def _residence(self) -> Residence:
-        return await self._scope.residence(self.model.model)
+        model = self.model.model
+        found = self._scope.residences.get(model.name)
+        return await self._scope.residence(model) if found is None else found
 
     async def _pool(self, kind: ResourceKind) -> tuple[PagePool, Tenancy]:
         lease = (await self._residence()).lease
@@ -208,7 +209,9 @@ class InstanceQueue:
 
     def _shared(self, plan: PassPlan, residence: Residence) -> list[int]:
         """The indices of the pages that it writes and somebody else holds, too."""
-        return [i for i in plan.written_ranges if _is_shared(plan.pages[i], residence)]
+        pool, pins = residence.lease.pools[ResourceKind.KV_PAGE], residence.loop.passes.pins
+        indexed = [(i, plan.pages[i]) for i in plan.written_ranges]
+        return [i for i, page in indexed if pool.is_shared(page) or pins.is_source(page)]
 
     def _track(
         self, plan: PassPlan, copies: tuple[tuple[PageId, PageId], ...], residence: Residence

@@ -235,12 +235,14 @@ class _Frontier:
 def values_of(forward: ForwardPass) -> int:
     """How many numbers travel for it beside its rows, in the worst case, both ways."""
     lists = sum([output.numbers for output in forward.outputs])
-    return len(forward.pages) + sum(map(len, forward.mask or ())) + len(forward.outputs) + lists
+    masks = 0 if forward.mask is None else sum(map(len, forward.mask))
+    return len(forward.pages) + masks + len(forward.outputs) + lists
 
 
 def written_slots(forward: ForwardPass) -> dict[PageId, range]:
     """The pages that a pass writes, each with the slots that it writes there."""
-    ranges = written_ranges(
-        len(forward.pages), forward.page_size, forward.last_page_length, len(forward.tokens)
-    )
+    end = forward.last_page_length
+    if len(forward.tokens) == 1:  # a step of decoding
+        return {forward.pages[-1]: range(end - 1, end)}
+    ranges = written_ranges(len(forward.pages), forward.page_size, end, len(forward.tokens))
     return {forward.pages[index]: slots for index, slots in ranges.items()}

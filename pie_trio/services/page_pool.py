@@ -108,9 +108,10 @@ class PagePool:
     def is_shared(self, page: PageId) -> bool:
         """Whether more than one handle or export stands for it."""
         holders = self._holders[page]
-        return len(holders) > 1 or any(
-            isinstance(holder, Tenancy) and holder.held[page] > 1 for holder in holders
-        )
+        if len(holders) > 1:
+            return True
+        (holder,) = holders
+        return isinstance(holder, Tenancy) and holder.held[page] > 1
 
     def tenancies(self) -> list[Tenancy]:
         return list(self._tenancies.values())

@@ -86,6 +86,13 @@ def _outputs(chunk: Chunk) -> Iterable[tuple[int, wire.OutputRow]]:
             yield ordinal, output
 
 
+def whole_result(chunk: Chunk, answer: wire.Answer) -> PassResult | None:
+    """The result of a pass that was not cut and asked for nothing but tokens: the usual one."""
+    if chunk.first or answer.distributions or not chunk.waiting.has_left:
+        return None
+    return PassResult(answer.tokens, (), is_closed=answer.is_closed)
+
+
 @attrs.define(eq=False)
 class Collected:
     """What the chunks of one pass have answered so far, by the ordinal of the output."""

@@ -26,8 +26,10 @@ class PassPins:
 
     def pin(self, forward: ForwardPass) -> None:
         self._pools[ResourceKind.KV_PAGE].pin(forward.pins)
-        self._pools[ResourceKind.EMBEDDING].pin(forward.embed_pins)
-        self._sources.update(source for source, _ in forward.copies)
+        if forward.embed_pins:
+            self._pools[ResourceKind.EMBEDDING].pin(forward.embed_pins)
+        if forward.copies:
+            self._sources.update(source for source, _ in forward.copies)
 
     def unpin(self, forward: ForwardPass) -> None:
         for source, _ in forward.copies:
@@ -35,7 +37,8 @@ class PassPins:
             if not self._sources[source]:
                 del self._sources[source]
         self._pools[ResourceKind.KV_PAGE].unpin(forward.pins)
-        self._pools[ResourceKind.EMBEDDING].unpin(forward.embed_pins)
+        if forward.embed_pins:
+            self._pools[ResourceKind.EMBEDDING].unpin(forward.embed_pins)
 
     def is_source(self, page: PageId) -> bool:
         """Whether a copy of this page is still to be made."""

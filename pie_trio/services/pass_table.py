@@ -17,7 +17,7 @@ from pie_trio.errors import PassFailed, PieError, Terminated, WorkerLost
 from pie_trio.messages import ForwardPass, Owner, PassResult, ResourceKind
 from pie_trio.services.batch_policy import Chunk, WaitingPass
 from pie_trio.services.page_pool import PagePool
-from pie_trio.services.pass_chunks import Collected, whole_request
+from pie_trio.services.pass_chunks import Collected, whole_request, whole_result
 from pie_trio.services.pass_order import PassOrder
 from pie_trio.services.pass_pins import PassPins, all_on
 
@@ -135,6 +135,10 @@ class PassTable:
         """Of each step; none as long as the pass is not executed to its end."""
         forward, results = chunk.waiting.forward, []
         for answer in answers:
+            whole = whole_result(chunk, answer)
+            if whole is not None:
+                results.append(whole)
+                continue
             collected = self.collected.setdefault(forward, Collected())
             collected.add(chunk, answer)
             if chunk.waiting.has_left:

@@ -31,7 +31,7 @@ def written_ranges(
 
 
 def bits_of(slots: range) -> int:
-    return ((1 << slots.stop) - 1) & ~((1 << slots.start) - 1)
+    return (1 << slots.stop) - (1 << slots.start)
 
 
 @attrs.define(eq=False)

@@ -107,8 +107,8 @@ class PassAnswer:
 
 def answer_bytes(outputs: Sequence[OutputRow]) -> int:
     """An upper bound of what the answer to these outputs takes."""
-    heads = sum(2 * row.top_k for row in outputs if row.kind is SamplerKind.DISTRIBUTION)
-    logprobs = sum(2 * row.logprobs for row in outputs)
+    heads = sum([2 * row.top_k for row in outputs if row.kind is SamplerKind.DISTRIBUTION])
+    logprobs = sum([2 * row.logprobs for row in outputs])
     return (heads + logprobs + len(outputs)) * VALUE_BYTES
 
 
@@ -160,8 +160,9 @@ def _context_of(builder: PassBuilder, rows: int) -> int:
 
 
 def _check_outputs(builder: PassBuilder, rows: int) -> None:
-    asked = [row.row for row in builder.outputs]
-    asked += [row for row, _ in builder.embed_outputs]
+    asked = [output.row for output in builder.outputs]
+    if builder.embed_outputs:
+        asked += [row for row, _ in builder.embed_outputs]
     if asked and max(asked) >= rows:
         allowed = f"0 to {rows - 1}, the inputs of this pass"
         raise fault(EXECUTE, "an index of an output", max(asked), allowed)
