@@ -108,10 +108,8 @@ class PagePool:
     def is_shared(self, page: PageId) -> bool:
         """Whether more than one handle or export stands for it."""
         holders = self._holders[page]
-        if len(holders) > 1:
-            return True
-        (holder,) = holders
-        return isinstance(holder, Tenancy) and holder.held[page] > 1
+        first = next(iter(holders))
+        return len(holders) > 1 or (isinstance(first, Tenancy) and first.held[page] > 1)
 
     def tenancies(self) -> list[Tenancy]:
         return list(self._tenancies.values())
