@@ -209,9 +209,7 @@ class InstanceQueue:
 
     def _shared(self, plan: PassPlan, residence: Residence) -> list[int]:
         """The indices of the pages that it writes and somebody else holds, too."""
-        pool, pins = residence.lease.pools[ResourceKind.KV_PAGE], residence.loop.passes.pins
-        indexed = [(i, plan.pages[i]) for i in plan.written_ranges]
-        return [i for i, page in indexed if pool.is_shared(page) or pins.is_source(page)]
+        return [i for i in plan.written_ranges if _is_shared(plan.pages[i], residence)]
 
     def _track(
         self, plan: PassPlan, copies: tuple[tuple[PageId, PageId], ...], residence: Residence
