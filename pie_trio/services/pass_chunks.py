@@ -88,9 +88,12 @@ def _outputs(chunk: Chunk) -> Iterable[tuple[int, wire.OutputRow]]:
 
 def whole_result(chunk: Chunk, answer: wire.Answer) -> PassResult | None:
     """The result of a pass that was not cut and asked for nothing but tokens: the usual one."""
-    if chunk.first or answer.distributions or not chunk.waiting.has_left:
-        return None
-    return PassResult(answer.tokens, (), is_closed=answer.is_closed)
+    is_plain = not (answer.distributions or answer.is_closed)
+    return PassResult(answer.tokens, ()) if is_plain and is_whole(chunk) else None
+
+
+def is_whole(chunk: Chunk) -> bool:
+    return not chunk.first and chunk.waiting.has_left
 
 
 @attrs.define(eq=False)
