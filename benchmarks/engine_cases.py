@@ -29,7 +29,7 @@ from benchmarks.engine_peers import (
     Peer,
 )
 from benchmarks.engine_prompts import questions, tokens_of
-from benchmarks.engine_served import Arrival, Served
+from benchmarks.engine_served import PASSES, STREAMS, Arrival, Served
 from benchmarks.engine_setup import python_of, weights_file
 from benchmarks.engine_start import start_times
 
@@ -182,17 +182,15 @@ class Bench:
     def _guests(self, turn: int) -> None:
         if self._served is None:
             return
-        length = len(tokens_of(self.plan.directory, questions(1))[0])
-        order = {"sequences": GUESTS, "context": length, "steps": GUEST_TOKENS - 1}
+        order = {"sequences": GUESTS, "context": CONTEXT, "steps": GUEST_TOKENS}
         self._sample(turn, BARE, f"as {GUESTS} guests", "decode", order)
-        kinds = ("c", "python") if turn % SELDOM_ROUNDS == 0 else ("c",)
+        kinds = (PASSES, STREAMS, "python") if turn % SELDOM_ROUNDS == 0 else (PASSES, STREAMS)
         for kind in kinds:
             try:
-                answer = self._served.decode(kind, GUESTS, GUEST_TOKENS)
+                rate = self._served.decode(kind, GUESTS, CONTEXT, GUEST_TOKENS)
             except Exception as error:
                 self._drop_server(f"{type(error).__name__}: {error}")
                 return
-            rate = answer["tokens"] / answer["seconds"]
             self._note(turn, SERVED, f"{GUESTS} {kind} guests", rate)
 
     def _compare_answers(self) -> None:
@@ -241,7 +239,10 @@ class Bench:
                 times[name] = found["times"]
         if self._served is not None:
             self._say("requests by chance: our server")
-            coming = [Arrival(a, t, ARRIVAL_TOKENS) for a, t in zip(moments, texts, strict=True)]
+            coming = [
+                Arrival(at, len(prompt), ARRIVAL_TOKENS - 1)
+                for at, prompt in zip(moments, prompts, strict=True)
+            ]
             try:
                 times[SERVED] = self._served.arrivals(coming)["times"]
             except Exception as error:

@@ -1,7 +1,9 @@
 """Our engine as its users have it: `pie-trio serve`, guests in it, a client over loopback.
 
-Owns the server's process. A token counts at the moment when the client has read it. Between two
-measurements the server and its worker are stopped like every other engine.
+Owns the server's process. Guests ask for a token at a time, by passes, or let the model decode by
+itself, in streams. A token counts when the client has read it; of a stream, whose tokens come some
+at a time, those between its first message, which brings one, and its last. Between two measurements
+the server and its worker are stopped like every other engine.
 """
 
 from __future__ import annotations
@@ -10,30 +12,35 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
 import trio
 
 from benchmarks.engine_link import PeerLost, signal_family
-from benchmarks.engine_prompts import questions
 from pie_trio.client import Client, open_client
 from pie_trio.client.remote import PRINTED
+from pie_trio.services.guest_build.c_component import build_c
 
 START_SECONDS = 180.0
 STOP_SECONDS = 15.0
-PROGRAMS = {"c": "text-completion", "python": "text-completion-py"}
+HERE = Path(__file__).parent
+GUESTS = HERE / "paper" / "guests"
+PASSES, STREAMS = "c", "streams"
+SOURCES = {PASSES: HERE / "decode.c", "python": HERE / "decode.py", STREAMS: GUESTS / "fused.c"}
 WARM_UP_TOKENS = 4
 
 
 @attrs.frozen
 class Arrival:
-    """A request that comes `at` seconds after the start."""
+    """A request of so many prompt tokens that comes `at` seconds after the start."""
 
     at: float
-    question: str
+    prompt: int
     count: int
 
 
@@ -56,21 +63,19 @@ class Served:
             self.close()
             raise PeerLost("our server did not start")
         self._url = found.group()
-        for kind in PROGRAMS:
-            self.decode(kind, 1, WARM_UP_TOKENS)
+        self._programs = trio.run(_install, self._url)
+        for kind in SOURCES:
+            self.decode(kind, 1, WARM_UP_TOKENS, WARM_UP_TOKENS)
 
-    def decode(self, kind: str, guests: int, tokens: int) -> dict[str, Any]:
-        """The tokens that the client read between the last first one and the first last one."""
-        requests = [Arrival(0.0, question, tokens) for question in questions(guests)]
-        times = self._serve(PROGRAMS[kind], requests)
-        if not all(times):
+    def decode(self, kind: str, guests: int, prompt: int, tokens: int) -> float:
+        """Tokens a second of all guests, each with `tokens` behind its first."""
+        times = self._serve(kind, [Arrival(0.0, prompt, tokens)] * guests)
+        if not all(len(each) > 1 for each in times):
             raise PeerLost("a guest said nothing")
-        began, ended = max(each[0] for each in times), min(each[-1] for each in times)
-        count = sum(began < moment <= ended for each in times for moment in each)
-        return {"seconds": ended - began, "tokens": count}
+        return rate_of_streams(times, tokens) if kind == STREAMS else rate_of_passes(times)
 
     def arrivals(self, requests: Sequence[Arrival]) -> dict[str, Any]:
-        return {"times": self._serve(PROGRAMS["c"], requests)}
+        return {"times": self._serve(PASSES, requests)}
 
     def close(self) -> None:
         signal_family(self._process.pid, signal.SIGCONT)
@@ -83,12 +88,36 @@ class Served:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
-    def _serve(self, program: str, requests: Sequence[Arrival]) -> list[list[float]]:
+    def _serve(self, kind: str, requests: Sequence[Arrival]) -> list[list[float]]:
         signal_family(self._process.pid, signal.SIGCONT)
         try:
-            return trio.run(_read_all, self._url, program, requests)
+            return trio.run(_read_all, self._url, self._programs[kind], requests)
         finally:
             signal_family(self._process.pid, signal.SIGSTOP)
+
+
+def rate_of_passes(times: Sequence[Sequence[float]]) -> float:
+    """Of guests whose every token is a message: while all of them decode."""
+    began, ended = max(each[0] for each in times), min(each[-1] for each in times)
+    return sum(began < moment <= ended for each in times for moment in each) / (ended - began)
+
+
+def rate_of_streams(times: Sequence[Sequence[float]], tokens: int) -> float:
+    """Of guests that have got so many tokens with the messages behind their first."""
+    return sum(tokens / (each[-1] - each[0]) for each in times)
+
+
+async def _install(url: str) -> dict[str, str]:
+    names = {}
+    with tempfile.TemporaryDirectory(prefix="pie-bench-") as folder:
+        async with open_client(url) as client:
+            for kind, source in SOURCES.items():
+                path = source
+                if source.suffix == ".c":
+                    path = Path(folder) / f"{source.stem}-c.wasm"
+                    await trio.to_thread.run_sync(build_c, source.parent, source.name, path)
+                names[kind] = await client.install_file(path, overwrite=True)
+    return names
 
 
 async def _read_all(url: str, program: str, requests: Sequence[Arrival]) -> list[list[float]]:
@@ -104,7 +133,10 @@ async def _read_one(
     client: Client, program: str, request: Arrival, started: float, moments: list[float]
 ) -> None:
     await trio.sleep(started + request.at - time.perf_counter() if request.at else 0.0)
-    arguments = ("--prompt", request.question, "--max-tokens", str(request.count))
+    prompt, tokens = str(request.prompt), request.count
+    if program.startswith(SOURCES[STREAMS].stem):  # it wants words, and counts its first token
+        prompt, tokens = " ".join(["a"] * request.prompt), tokens + 1
+    arguments = ("--prompt", prompt, "--tokens", str(tokens))
     instance = await client.launch(program, arguments=arguments)
     async for event in instance:
         if event.kind in PRINTED:
