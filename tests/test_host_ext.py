@@ -57,8 +57,9 @@ async def open_stream(**changes: Any) -> Any:
 
 def take(stream: Any, *tokens: int) -> bool:
     """Steps of the model that give these; whether it goes on."""
-    goes_on = [stream.decode.take(PassResult((token,), ()), 4, 0.0) for token in tokens]
-    return bool(goes_on[-1])
+    for token in tokens:
+        stream.decode.take([PassResult((token,), ())], 4, 0.0)
+    return stream.decode.reason is None
 
 
 async def test_a_stream_is_read_in_chunks_and_then_tells_its_end() -> None:

@@ -178,14 +178,14 @@ async def test_a_stream_tells_log_probabilities_of_tokens_read_or_not() -> None:
     assert stream.queue.handle.drafts[-1].outputs[0].logprobs == 2
     for token in range(4):
         told = ([token, 5], [-1.0 - token, -0.5])
-        stream.decode.take(PassResult((token,), (), (told,)), 4, 0.0)
+        stream.decode.take([PassResult((token,), (), (told,))], 4, 0.0)
     assert stream_function("logprobs", host, stream, 1, 2) == [
         [(1, -2.0), (5, -0.5)],
         [(2, -3.0), (5, -0.5)],
     ]
     assert stream_function("logprobs", host, stream, 4, 9) == []
     stream.close()
-    stream.decode.take(PassResult((8,), (), (([8], [-1.0]),)), 4, 0.0)
+    stream.decode.take([PassResult((8,), (), (([8], [-1.0]),))], 4, 0.0)
     assert stream_function("truncate", host, stream, 2) is None
     assert [ids[0] for ids, _ in stream.decode.logprobs] == [0, 1]
 

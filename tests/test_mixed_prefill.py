@@ -80,8 +80,8 @@ async def test_a_decode_waits_behind_a_long_prompt_for_one_step_at_most(tmp_path
         open_world(tmp_path, script=script, limits=limits) as world,
         trio.open_nursery() as n,
     ):
-        n.start_soon(world.run, "text-completion", "--prompt", "short", "--max-tokens", "60")
-        while len(script.batches) < 4:  # noqa: ASYNC110
+        n.start_soon(world.run, "text-completion", "--prompt", "short", "--max-tokens", "2000")
+        while script.steps < 4:  # noqa: ASYNC110
             await trio.sleep(0.001)
         first = len(script.batches)
         end = await world.run("text-completion", "--prompt", "long " * 300, "--max-tokens", "1")

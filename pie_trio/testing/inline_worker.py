@@ -32,7 +32,12 @@ class WorkerScript:
     never_starts: bool = False
     batches: list[wire.Batch] = attrs.field(factory=list)  # all that were executed or begun
     started: int = 0
-    steps: int = 0  # that were executed, of all batches
+    step_rows: list[int] = attrs.field(factory=list)  # of each step that was executed
+
+    @property
+    def steps(self) -> int:
+        """How many were executed, of all batches."""
+        return len(self.step_rows)
 
 
 class InlineLink:
@@ -69,7 +74,7 @@ class InlineLink:
         steps = Steps(arrays, self._executor.facts.page_size)
         while True:
             await self._last(len(steps.batch.tokens))
-            self._script.steps += 1
+            self._script.step_rows.append(len(steps.batch.tokens))
             result = self._executor.execute(steps.batch)
             if self._script.steps == self._script.fails_at_step:
                 failed = wire.Answer((), (), "the script says so")
