@@ -29,7 +29,7 @@ from benchmarks.engine_peers import (
     Peer,
 )
 from benchmarks.engine_prompts import questions, tokens_of
-from benchmarks.engine_served import PASSES, STREAMS, Arrival, Served
+from benchmarks.engine_served import Arrival, Served
 from benchmarks.engine_setup import python_of, weights_file
 from benchmarks.engine_start import start_times
 
@@ -184,7 +184,7 @@ class Bench:
             return
         order = {"sequences": GUESTS, "context": CONTEXT, "steps": GUEST_TOKENS}
         self._sample(turn, BARE, f"as {GUESTS} guests", "decode", order)
-        kinds = (PASSES, STREAMS, "python") if turn % SELDOM_ROUNDS == 0 else (PASSES, STREAMS)
+        kinds = ("c", "python") if turn % SELDOM_ROUNDS == 0 else ("c",)
         for kind in kinds:
             try:
                 rate = self._served.decode(kind, GUESTS, CONTEXT, GUEST_TOKENS)
@@ -220,10 +220,9 @@ class Bench:
         asked = [each for each in self._links if each not in (MACHINE, BARE, INT8, TRANSFORMERS)]
         if not asked and self._served is None:
             return
-        texts = questions(self.plan.arrivals)
-        prompts = tokens_of(self.plan.directory, texts)
+        prompts = tokens_of(self.plan.directory, questions(self.plan.arrivals))
         chance, now, moments = random.Random(1), 0.0, []
-        for _ in texts:
+        for _ in prompts:
             now += chance.expovariate(ARRIVALS_PER_SECOND)
             moments.append(now)
         self.record["arrivals"] = {"at": moments, "tokens": ARRIVAL_TOKENS, "times": {}}
@@ -239,10 +238,7 @@ class Bench:
                 times[name] = found["times"]
         if self._served is not None:
             self._say("requests by chance: our server")
-            coming = [
-                Arrival(at, len(prompt), ARRIVAL_TOKENS - 1)
-                for at, prompt in zip(moments, prompts, strict=True)
-            ]
+            coming = [Arrival(r["at"], len(r["prompt"]), ARRIVAL_TOKENS - 1) for r in requests]
             try:
                 times[SERVED] = self._served.arrivals(coming)["times"]
             except Exception as error:

@@ -56,7 +56,6 @@ def _served(record: Record) -> str:
         "the bare engine on the same batches": ("pie-trio", "as 32 guests"),
         "in C, a pass a token": ("pie-trio served", "32 c guests"),
         "in Python, a pass a token": ("pie-trio served", "32 python guests"),
-        "in C, streams": ("pie-trio served", "32 streams guests"),
     }
     rows = [
         [name, _middle(list(by_round(record, engine, case).values()))]

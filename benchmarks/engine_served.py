@@ -1,9 +1,8 @@
 """Our engine as its users have it: `pie-trio serve`, guests in it, a client over loopback.
 
-Owns the server's process. Guests ask for a token at a time, by passes, or let the model decode by
-itself, in streams. A token counts when the client has read it; of a stream, whose tokens come some
-at a time, those between its first message, which brings one, and its last. Between two measurements
-the server and its worker are stopped like every other engine.
+Owns the server's process. Guests ask for a token at a time, by passes; what streams cost is in
+`pie-trio bench paper`. A token counts at the moment when the client has read it. Between two
+measurements the server and its worker are stopped like every other engine.
 """
 
 from __future__ import annotations
@@ -29,9 +28,7 @@ from pie_trio.services.guest_build.c_component import build_c
 START_SECONDS = 180.0
 STOP_SECONDS = 15.0
 HERE = Path(__file__).parent
-GUESTS = HERE / "paper" / "guests"
-PASSES, STREAMS = "c", "streams"
-SOURCES = {PASSES: HERE / "decode.c", "python": HERE / "decode.py", STREAMS: GUESTS / "fused.c"}
+SOURCES = {"c": HERE / "decode.c", "python": HERE / "decode.py"}
 WARM_UP_TOKENS = 4
 
 
@@ -72,10 +69,10 @@ class Served:
         times = self._serve(kind, [Arrival(0.0, prompt, tokens)] * guests)
         if not all(len(each) > 1 for each in times):
             raise PeerLost("a guest said nothing")
-        return rate_of_streams(times, tokens) if kind == STREAMS else rate_of_passes(times)
+        return rate_of(times)
 
     def arrivals(self, requests: Sequence[Arrival]) -> dict[str, Any]:
-        return {"times": self._serve(PASSES, requests)}
+        return {"times": self._serve("c", requests)}
 
     def close(self) -> None:
         signal_family(self._process.pid, signal.SIGCONT)
@@ -96,15 +93,10 @@ class Served:
             signal_family(self._process.pid, signal.SIGSTOP)
 
 
-def rate_of_passes(times: Sequence[Sequence[float]]) -> float:
+def rate_of(times: Sequence[Sequence[float]]) -> float:
     """Of guests whose every token is a message: while all of them decode."""
     began, ended = max(each[0] for each in times), min(each[-1] for each in times)
     return sum(began < moment <= ended for each in times for moment in each) / (ended - began)
-
-
-def rate_of_streams(times: Sequence[Sequence[float]], tokens: int) -> float:
-    """Of guests that have got so many tokens with the messages behind their first."""
-    return sum(tokens / (each[-1] - each[0]) for each in times)
 
 
 async def _install(url: str) -> dict[str, str]:
@@ -133,10 +125,7 @@ async def _read_one(
     client: Client, program: str, request: Arrival, started: float, moments: list[float]
 ) -> None:
     await trio.sleep(started + request.at - time.perf_counter() if request.at else 0.0)
-    prompt, tokens = str(request.prompt), request.count
-    if program.startswith(SOURCES[STREAMS].stem):  # it wants words, and counts its first token
-        prompt, tokens = " ".join(["a"] * request.prompt), tokens + 1
-    arguments = ("--prompt", prompt, "--tokens", str(tokens))
+    arguments = ("--prompt", str(request.prompt), "--tokens", str(request.count))
     instance = await client.launch(program, arguments=arguments)
     async for event in instance:
         if event.kind in PRINTED:

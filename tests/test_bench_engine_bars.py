@@ -17,7 +17,7 @@ from benchmarks.bars.engine import BARE, INT8, LLAMA_Q8, MACHINE, OPENVINOS, SER
 from benchmarks.engine_cases import Bench, Plan
 from benchmarks.engine_peers import ENVIRONMENTS, OURS, PEERS
 from benchmarks.engine_report import render
-from benchmarks.engine_served import rate_of_passes, rate_of_streams
+from benchmarks.engine_served import rate_of
 
 ROUNDS = 7
 SIZES = {"weights": 1000, "layer_weights": 800, "layers": 2, "attention_width": 4}
@@ -180,6 +180,4 @@ def test_every_peer_has_an_environment() -> None:
 
 def test_guests_count_what_their_client_has_read_while_all_of_them_decode() -> None:
     by_passes = [[0.0, 1.0, 2.0, 3.0, 4.0], [1.0, 1.5, 2.5, 3.0]]
-    assert rate_of_passes(by_passes) == (2 + 3) / (3.0 - 1.0)
-    in_chunks = [[0.0, 2.0, 4.0], [1.0, 5.0]]
-    assert rate_of_streams(in_chunks, 8) == 8 / 4.0 + 8 / 4.0
+    assert rate_of(by_passes) == (2 + 3) / (3.0 - 1.0)

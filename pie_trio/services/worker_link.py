@@ -153,26 +153,27 @@ class LocalLink:
             self.lose(f"cannot send ({error})")
 
     async def receive(self) -> None:
-        """Reads what the worker sends until the scope ends."""
+        """Reads what the worker sends until the scope ends, also while there is no room to send."""
         assert self.socket is not None, "a link listens only while its socket is open"
-        while True:
-            _identity, *frames = await self.socket.recv_multipart()
-            self._signs_of_life += 1
-            try:
-                message = wire.from_frame(wire.only_frame(frames))
-            except wire.WireError as error:
-                self.lose(f"it sent a message that is none ({error})")
-                return
-            if isinstance(message, wire.Join):
-                await self._welcome(message)
-            else:
-                self._take(message)
+        async with trio.open_nursery() as greetings:
+            while True:
+                _identity, *frames = await self.socket.recv_multipart()
+                self._signs_of_life += 1
+                try:
+                    message = wire.from_frame(wire.only_frame(frames))
+                except wire.WireError as error:
+                    self.lose(f"it sent a message that is none ({error})")
+                    return
+                if isinstance(message, wire.Join):
+                    greetings.start_soon(self._welcome, message)
+                else:
+                    self._take(message)
 
     async def _welcome(self, join: wire.Join) -> None:
-        if join.protocol != wire.PROTOCOL:
+        if join.protocol == wire.PROTOCOL:
+            await self._send(self._start)
+        else:
             self.lose(f"it speaks protocol {join.protocol}, this engine {wire.PROTOCOL}")
-            return
-        await self._send(self._start)
 
     def _take(self, message: wire.Message) -> None:
         match message:

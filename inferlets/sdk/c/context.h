@@ -186,8 +186,8 @@ HELPER bool take_chunk(context *text, generate_token_stream stream) {
     if (!goes_on) break;
     text->written[text->count++] = chunk.ok.data[i];
     text->tokens_held++;
-    show(text, false);
   }
+  show(text, false);
   arena_release(mark);
   return goes_on;
 }
