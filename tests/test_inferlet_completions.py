@@ -67,7 +67,7 @@ async def test_what_a_completion_sends_is_what_it_returns(program: str, tmp_path
         events = await read_all(instance)
         end = await instance.ended.answer()
     pieces = [event.value for event in events if event.kind == "message"]
-    assert len(pieces) > 10
+    assert len(pieces) > 1
     assert "".join(pieces) == end.value
 
 
