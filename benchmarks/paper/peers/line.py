@@ -6,11 +6,22 @@ stdin does, so it never outlives who started it. Standard library only: every en
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+
+def read_options() -> argparse.Namespace:
+    """What a server of another engine is started with."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--lookup", action="store_true")
+    return parser.parse_args()
 
 
 def serve(open_server: Callable[[], tuple[str, dict[str, Any]]]) -> None:

@@ -8,11 +8,10 @@ that guesses by n-grams, for a single client.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import xllamacpp
-from line import serve
+from line import read_options, serve
 
 SLOTS, SLOT_TOKENS = 32, 768
 BATCH_TOKENS = 4096
@@ -39,11 +38,7 @@ def open_server(options: argparse.Namespace) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--lookup", action="store_true")
-    options = parser.parse_args()
+    options = read_options()
     servers: list[Any] = []  # it serves as long as somebody holds it
 
     def told() -> tuple[str, dict[str, Any]]:

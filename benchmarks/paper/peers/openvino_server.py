@@ -13,11 +13,10 @@ import queue
 import threading
 from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import openvino_genai as genai
-from line import serve
+from line import read_options, serve
 
 CACHE_GIGABYTES = 1
 BATCHED_TOKENS = 4096
@@ -133,11 +132,7 @@ def open_server(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--lookup", action="store_true")
-    options = parser.parse_args()
+    options = read_options()
     serve(lambda: open_server(options))
 
 
