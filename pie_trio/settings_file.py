@@ -18,6 +18,7 @@ import attrs
 import cattrs
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
 
+from gpu_worker import wire
 from pie_trio.config import Batching, Limits, ModelSettings, Settings
 from pie_trio.errors import BadConfig
 
@@ -229,6 +230,8 @@ def _out_of_range(file: ConfigFile) -> Iterator[str]:
     for name, value in attrs.asdict(file.limits).items():
         if value <= 0:
             yield f"limits.{name} must be greater than 0, got {value}"
+    if (steps := file.limits.decode_steps_max) > wire.STEPS_MAX:
+        yield f"limits.decode_steps_max must be at most {wire.STEPS_MAX}, got {steps}"
     if not file.model:
         yield "model: at least one [[model]] is needed"
     names = [model.name for model in file.model]

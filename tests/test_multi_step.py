@@ -20,6 +20,7 @@ import trio
 from gpu_worker.multi_step import execute_steps
 from gpu_worker.pretend import Pace, PretendExecutor, PretendModel
 from gpu_worker.wire import (
+    STEPS_MAX,
     Answer,
     Batch,
     BatchArrays,
@@ -133,6 +134,18 @@ def said(result: BatchResult, count: int) -> list[list[int]]:
 def at_once(execute: Execute, texts: Sequence[Text], steps: int) -> list[list[int]]:
     batch = arrays(several(texts, steps))
     return said(execute_steps(execute, texts[0].size, batch, never), len(texts))
+
+
+def test_the_most_steps_that_can_be_configured_travel_and_one_more_does_not() -> None:
+    (text, *_) = texts_of(0)
+    for steps in (STEPS_MAX, STEPS_MAX + 1):
+        text.seeds = tuple(range(steps))
+        message = encode(several([text], steps))
+        if steps > STEPS_MAX:
+            with pytest.raises(WireError, match=f"none of 0 to {STEPS_MAX}"):
+                decode(message)
+        else:
+            assert isinstance(decode(message), BatchArrays)
 
 
 def pretend() -> PretendExecutor:

@@ -94,6 +94,10 @@ def test_an_unknown_table_is_refused_with_the_known_ones(tmp_path: Path) -> None
         ("[server]\nport = 70000\n", "server.port must be 0 to 65535"),
         ('[server]\nlog = "loud"\n', "server.log must be"),
         ("[limits]\nmailbox = 0\n", "limits.mailbox must be greater than 0"),
+        (
+            "[limits]\ndecode_steps_max = 1025\n",
+            "limits.decode_steps_max must be at most 1024, got 1025",
+        ),
         ('[[model]]\nname = "a"\npretend = 1\n', "pretend: must be true or false"),
         ("[[model]]\npretend = true\n", "name"),
         ('[[model]]\nname = "a"\n[[model]]\nname = "a"\n', "a is listed twice"),

@@ -25,7 +25,7 @@ from gpu_worker.wire.messages import (
     Start,
     WorkerLimits,
 )
-from gpu_worker.wire.multi_step import MultiStep
+from gpu_worker.wire.multi_step import STEPS_MAX, MultiStep
 from gpu_worker.wire.outputs import (
     ADDEND_MAX,
     ADJUSTMENT,
@@ -41,6 +41,7 @@ __all__ = [
     "ADJUSTMENT",
     "FACTOR_MAX",
     "PROTOCOL",
+    "STEPS_MAX",
     "Answer",
     "Batch",
     "BatchArrays",

@@ -37,7 +37,7 @@ def read_multi_step(value: Any, requests: int) -> MultiStep | None:
         return None
     try:
         steps, spare, seeds, stops = value
-        (steps,) = _numbers([steps], STEPS_MAX)
+        (steps,) = _numbers([steps], STEPS_MAX + 1)
         found = MultiStep(
             steps, _lists(spare, 1 << 31), _lists(seeds, 1 << 64), _lists(stops, 1 << 31)
         )
