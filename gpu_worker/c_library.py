@@ -1,32 +1,37 @@
-"""Compiles C sources with the system's compiler into a shared library, once for each content.
+"""C sources as shared libraries: compiled when the package is installed, or once for each content.
 
-Owns a directory that only this user can write, because what lies in it is executed. A file is named
-by a hash of all that it is made of, and appears whole or not at all, so any number of processes may
-build at once and one that is killed leaves at most a temporary file.
+Owns a directory that only this user can write, because what lies in it is executed; what lies in
+the package is trusted as the package is. A file is named by a hash of all that it is made of, and
+appears whole or not at all, so any number of processes may build at once and one that is killed
+leaves at most a temporary file. The installation imports this module before there is any package:
+it needs nothing but Python.
 It must never raise because a machine has no compiler: that is an answer (`NotBuilt`).
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-
-import attrs
+from typing import NamedTuple, TypeVar
 
 COMPILERS = ("cc", "gcc", "clang")
 COMPILE_SECONDS_MAX = 60.0
 COMPLAINT_CHARACTERS_MAX = 500
+INSTALLED = "compiled"  # the folder in a recipe's sources where an installation puts its library
+
+Loaded = TypeVar("Loaded")
 
 
 class NotBuilt(Exception):
     """Why there is no such library on this machine."""
 
 
-@attrs.frozen
-class Recipe:
+class Recipe(NamedTuple):
     """All C files and headers of a folder, and how the compiler takes them."""
 
     name: str  # how the library's file name begins
@@ -35,15 +40,39 @@ class Recipe:
     libraries: tuple[str, ...] = ()
 
 
-def built(cache: Path, recipe: Recipe) -> Path:
-    """The shared library, from the cache or compiled now. Raises `NotBuilt`."""
-    if not _is_private(cache):
-        raise NotBuilt(f"{cache} cannot be kept from other users")
-    compiler = find_compiler()
-    target = cache / f"{recipe.name}-{_fingerprint(compiler, recipe)}.so"
-    if not target.exists():
-        _compile(compiler, recipe, target)
+def loaded(cache: Path, recipe: Recipe, load: Callable[[Path], Loaded]) -> Loaded:
+    """The library that was installed, else that of the cache, else one that is compiled now.
+
+    One that this machine's loader refuses (`OSError`) counts as absent. Raises `NotBuilt`.
+    """
+    installed = recipe.source / INSTALLED / file_name(recipe)
+    if installed.exists():
+        with contextlib.suppress(OSError):
+            return load(installed)
+    _keep_private(cache)
+    kept = cache / installed.name
+    if kept.exists():
+        with contextlib.suppress(OSError):
+            return load(kept)
+    try:
+        return load(compiled(cache, recipe))
+    except OSError as error:
+        raise NotBuilt(f"{recipe.name} is compiled, but cannot be loaded: {error}") from error
+
+
+def compiled(folder: Path, recipe: Recipe) -> Path:
+    """The library in this folder, compiled now. Raises `NotBuilt`."""
+    target = folder / file_name(recipe)
+    _compile(find_compiler(), recipe, target)
     return target
+
+
+def file_name(recipe: Recipe) -> str:
+    """Another one whenever the library would be another one, but for the compiler's own mind."""
+    content = hashlib.sha256(repr((recipe.flags, recipe.libraries, os.uname().machine)).encode())
+    for path in sorted(recipe.source.glob("*.[ch]")):
+        content.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return f"{recipe.name}-{content.hexdigest()[:24]}.so"
 
 
 def find_compiler() -> str:
@@ -54,32 +83,22 @@ def find_compiler() -> str:
     raise NotBuilt("there is no C compiler")
 
 
-def _is_private(directory: Path) -> bool:
+def _keep_private(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        return False
-    found = directory.stat()
-    others_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return found.st_uid == os.getuid() and not others_write
-
-
-def _fingerprint(compiler: str, recipe: Recipe) -> str:
-    made_by = (compiler, recipe.flags, recipe.libraries, os.uname().machine)
-    content = hashlib.sha256(repr(made_by).encode())
-    for path in sorted(recipe.source.glob("*.[ch]")):
-        content.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return content.hexdigest()[:24]
+        found = directory.stat()
+    except OSError as error:
+        raise NotBuilt(f"{directory} cannot be made: {error}") from error
+    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise NotBuilt(f"{directory} cannot be kept from other users")
 
 
 def _compile(compiler: str, recipe: Recipe, target: Path) -> None:
     sources = [str(path) for path in sorted(recipe.source.glob("*.c"))]
-    handle, name = tempfile.mkstemp(dir=target.parent, suffix=".part")
-    os.close(handle)
-    made = Path(name)
+    made = _empty_file(target.parent)
     try:
         ended = subprocess.run(
-            [compiler, *recipe.flags, "-o", name, *sources, *recipe.libraries],
+            [compiler, *recipe.flags, "-o", str(made), *sources, *recipe.libraries],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -94,3 +113,12 @@ def _compile(compiler: str, recipe: Recipe, target: Path) -> None:
         raise NotBuilt(f"{compiler} cannot be run: {error}") from error
     finally:
         made.unlink(missing_ok=True)
+
+
+def _empty_file(folder: Path) -> Path:
+    try:
+        handle, name = tempfile.mkstemp(dir=folder, suffix=".part")
+    except OSError as error:
+        raise NotBuilt(f"{folder} cannot be written to: {error}") from error
+    os.close(handle)
+    return Path(name)

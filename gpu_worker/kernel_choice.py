@@ -14,7 +14,7 @@ import torch
 
 from gpu_worker.kernels import Kernels
 from gpu_worker.models.config import DecoderConfig
-from gpu_worker.native.build import NoKernels, built_library, variant_for
+from gpu_worker.native.build import NoKernels, loaded_kernels, variant_for
 from gpu_worker.native.kernels import NativeKernels, covers
 from gpu_worker.native.library import Library
 from gpu_worker.torch_kernels import TorchKernels
@@ -48,7 +48,7 @@ def native_kernels(choice: KernelChoice, config: DecoderConfig, page_size: int) 
     if not covers(config, page_size):
         raise NoKernels("the kernels do not cover this model's heads or this page size")
     variant = variant_for(capability())
-    library = Library(built_library(choice.cache, variant))
+    library = loaded_kernels(choice.cache, variant, Library)
     return NativeKernels(library, variant, choice.numeric, choice.model)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,8 @@ from gpu_worker.kernels import LayerParameters, Parameter, Parameters, Step
 from gpu_worker.models.config import DecoderConfig, Rope
 from gpu_worker.models.rope import angles, rotate
 from gpu_worker.native import build
-from gpu_worker.native.build import PORTABLE, NoKernels, built_library
+from gpu_worker.native.build import NoKernels
 from gpu_worker.native.decoder import NativeDecoder
-from gpu_worker.native.kernels import NativeKernels
 from gpu_worker.native.library import Library
 from gpu_worker.native.linear import PanelLinear
 from gpu_worker.native.packed import Packed
@@ -290,6 +290,12 @@ def test_torch_and_the_kernels_share_one_openmp(lib: Library) -> None:
 
 @pytest.fixture
 def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nor was there one when the package was installed: the sources lie alone."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for path in build.SOURCE.glob("*.[ch]"):
+        shutil.copy2(path, source)
+    monkeypatch.setattr(build, "SOURCE", source)
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
 
@@ -314,47 +320,3 @@ def test_shapes_that_the_kernels_do_not_cover_are_left_to_torch(tmp_path: Path) 
     name, told = _choose("auto", tmp_path, page_size=8)
     assert name == "torch"
     assert "page size" in told[0]
-
-
-def test_a_library_is_compiled_once_and_appears_whole(lib: Library, tmp_path: Path) -> None:
-    del lib  # there is a compiler
-    cache = tmp_path / "cache"
-    first = built_library(cache, PORTABLE)
-    made = first.stat()
-    assert built_library(cache, PORTABLE) == first
-    assert first.stat().st_mtime_ns == made.st_mtime_ns
-    assert list(cache.iterdir()) == [first]
-    assert NativeKernels(Library(first), PORTABLE).name == PORTABLE
-
-
-def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    compiler = tmp_path / "cc"
-    compiler.write_text("#!/bin/sh\necho cannot do that >&2\nexit 1\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CC", str(compiler))
-    with pytest.raises(NoKernels, match="cannot do that"):
-        built_library(tmp_path / "cache", PORTABLE)
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_a_changed_source_is_compiled_anew(
-    lib: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    del lib
-    before = built_library(tmp_path / "cache", PORTABLE)
-    changed = tmp_path / "source"
-    changed.mkdir()
-    for path in build.SOURCE.iterdir():
-        (changed / path.name).write_bytes(path.read_bytes() + b"\n// changed\n")
-    monkeypatch.setattr(build, "SOURCE", changed)
-    assert built_library(tmp_path / "cache", PORTABLE) != before
-
-
-def test_what_others_can_write_is_never_executed(tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    cache.chmod(0o777)
-    with pytest.raises(NoKernels, match="other users"):
-        built_library(cache, PORTABLE)

@@ -10,7 +10,7 @@ import pytest
 
 from gpu_worker.kernel_choice import capability
 from gpu_worker.kernels import Kernels
-from gpu_worker.native.build import PORTABLE, NoKernels, built_library, variant_for
+from gpu_worker.native.build import PORTABLE, NoKernels, loaded_kernels, variant_for
 from gpu_worker.native.build import VARIANTS as VARIANT_OF
 from gpu_worker.native.kernels import NativeKernels
 from gpu_worker.native.library import Library
@@ -26,7 +26,7 @@ def library(variant: str) -> Library:
     if variant != PORTABLE and not _runs(variant):
         pytest.skip(f"this processor does not run {variant}")
     try:
-        return Library(built_library(Home.default().root / "kernels", variant))
+        return loaded_kernels(Home.default().root / "kernels", variant, Library)
     except NoKernels as error:
         pytest.skip(str(error))
 

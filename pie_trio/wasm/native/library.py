@@ -18,16 +18,12 @@ from typing import Any, Final
 import attrs
 from wasmtime import component as wit
 
-from gpu_worker.c_library import NotBuilt, Recipe, built
+from gpu_worker.c_library import NotBuilt, loaded
 from pie_trio.wasm import abi
 from pie_trio.wasm.border import Border, Borders, no_answer, suspend
 from pie_trio.wasm.codec import Err
+from pie_trio.wasm.native.recipe import BORDER
 
-BORDER: Final = Recipe(
-    "border",
-    Path(__file__).parent,
-    ("-O2", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread"),
-)
 PARAMETERS_MAX: Final = 16
 NODE: Final = struct.Struct("<III")  # kind, number or count, nodes
 NOTHING: Final = 23
@@ -151,7 +147,7 @@ class Native:
 def open_native(cache: Path, say: Callable[[str], None]) -> Native | None:
     """The compiled border, or none, and why is said."""
     try:
-        return Native(built(cache, BORDER))
+        return loaded(cache, BORDER, Native)
     except NotBuilt as reason:
         say(f"host calls take longer: {reason}")
         return None
