@@ -1,4 +1,4 @@
 """The kernels in C: how they are compiled, loaded and called.
 
-`source/` holds them; they are compiled on the machine that runs them, on a worker's first start.
+`source/` holds them; they are compiled when the package is installed, or on a worker's first start.
 """

@@ -1,6 +1,6 @@
 """The border in C: host calls without a line of Python around them.
 
-The C sources here are compiled on the machine that runs them, once, and loaded by `open_native`.
+The C sources here are compiled when the package is installed, or once, by `open_native` that loads them.
 Without a compiler the border in Python (`linker`, `codec`) does the same, more slowly; it is also
 what the tests hold this one to.
 """
