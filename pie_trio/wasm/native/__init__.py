@@ -1,8 +1,8 @@
 """The border in C: host calls without a line of Python around them.
 
-The C sources here are compiled when the package is installed, or once, by `open_native` that loads them.
-Without a compiler the border in Python (`linker`, `codec`) does the same, more slowly; it is also
-what the tests hold this one to.
+The C sources here are compiled when the package is installed, else by `open_native`, which loads
+them. Without a compiler the border in Python (`linker`, `codec`) does the same, more slowly; it is
+also what the tests hold this one to.
 """
 
 from pie_trio.wasm.native.library import Native, open_native
