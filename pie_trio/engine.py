@@ -202,6 +202,7 @@ class Engine:
                 wall=self.ports.wall,
                 limits=self.settings.limits,
             ),
+            parent="" if instance.parent is None else instance.parent.id,
         )
 
     def _facts(self) -> EngineFacts:

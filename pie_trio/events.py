@@ -134,6 +134,7 @@ class RecordingStarted(Event):
     arguments: Sequence[str]
     seed: int
     limits: Mapping[str, int]  # the bounds that a guest can run into by itself
+    parent: str = ""  # the instance that has started it, unless a client has
 
 
 @attrs.frozen

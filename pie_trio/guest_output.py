@@ -23,6 +23,9 @@ WRITING: Final = (
     "wasi:io/streams#[method]output-stream.write",
     "wasi:io/streams#[method]output-stream.blocking-write-and-flush",
 )
+MAKE_BLOB: Final = "inferlet:core/common#[constructor]blob"
+SEND_BLOB: Final = "inferlet:core/message#send-blob"
+OUTPUT_CALLS: Final = frozenset({*OPENING, *WRITING, MAKE_BLOB, SEND_BLOB})  # but for messages
 
 
 @attrs.define(eq=False)
@@ -44,9 +47,9 @@ class OutputOfCalls:
             self.listener(OutputEvent("message", values[0]))
         elif function == "inferlet:core/runtime#set-return":
             self.value = values[0]
-        elif function == "inferlet:core/common#[constructor]blob":
+        elif function == MAKE_BLOB:
             self._blobs[answer.number] = values[0]
-        elif function == "inferlet:core/message#send-blob":
+        elif function == SEND_BLOB:
             self.listener(OutputEvent("file", "", self._blobs.pop(values[0].number, b"")))
 
     def end(self, ending: InstanceFinished) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NoReturn, TypeVar
 
@@ -111,6 +111,18 @@ class Journal:
             if call.number != number:
                 raise BadJournal(f"host call {number} is missing: the next one is {call.number}")
         return calls
+
+    def family_calls(self, ancestor: str) -> Iterator[tuple[int, HostCalled]]:
+        """Those of the instances that live inside of this one, each with how many calls of its
+        own had ended before."""
+        family, own_calls = {ancestor}, 0
+        for event in self.events:
+            if isinstance(event, RecordingStarted) and event.parent in family:
+                family.add(event.instance)
+            elif isinstance(event, HostCalled) and event.instance == ancestor:
+                own_calls += 1
+            elif isinstance(event, HostCalled) and event.instance in family:
+                yield own_calls, event
 
     def ending(self, instance: str) -> InstanceFinished | None:
         """How the instance ended; none if the journal ends before."""

@@ -1,8 +1,9 @@
 """Recorded guests: a source of programs whose instances tell every host call as an event.
 
 An instance's events start with what a replay needs beside the replies: program, arguments, seed,
-and the bounds that a guest can run into without any host call. Nothing here writes: the events go
-where all events of the engine go.
+and the bounds that a guest can run into without any host call. A child does not run again, so what
+it wrote is kept whole, to be shown. Nothing here writes: the events go where all events of the
+engine go.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import trio
 
 from pie_trio.config import Limits
 from pie_trio.events import RecordingStarted
+from pie_trio.guest_output import OUTPUT_CALLS
 from pie_trio.home import Home
 from pie_trio.messages import Owner
 from pie_trio.ports import Ports
@@ -112,7 +114,8 @@ class RecordedProgram:
             emit(self._started(host, hidden))
         told = None if self.on_call is None else partial(self.on_call, host.owner)
         instance, limits = host.owner.instance, host.limits
-        return Recording(host, instance, limits, emit, hidden, told, self.is_quiet)
+        whole = OUTPUT_CALLS if host.parent else frozenset[str]()
+        return Recording(host, instance, limits, emit, hidden, told, whole, self.is_quiet)
 
     def _started(self, host: InstanceHost, hidden: int) -> RecordingStarted:
         return RecordingStarted(
@@ -124,4 +127,5 @@ class RecordedProgram:
             host.arguments[hidden:],
             self.ports.streams.seed,
             {name: getattr(host.limits, name) for name in FELT_LIMITS},
+            host.parent,
         )

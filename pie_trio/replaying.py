@@ -1,13 +1,16 @@
 """A recorded instance once more, offline: the same program, the recorded answers, the same words.
 
-No engine, no worker and no model run; what the guest says goes to a listener as it did to its
-client. Whatever ends the guest, the verdict tells how far it agreed with the recording. A damaged
-or forged journal is refused by name and harms nobody: its guest lives in the sandbox like any.
+No engine, no worker, no model and no child runs; what the guest says, and what its children said
+then, goes to a listener as it did to its client. Whatever ends the guest, the verdict tells how far
+it agreed with the recording. A damaged or forged journal is refused by name and harms nobody: its
+guest lives in the sandbox like any.
 """
 
 from __future__ import annotations
 
+import math
 import struct
+from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from typing import Final
@@ -17,7 +20,7 @@ import attrs
 from pie_trio.config import Limits
 from pie_trio.errors import BadJournal, GuestFault, PieError
 from pie_trio.events import InstanceFinished, RecordingStarted
-from pie_trio.guest_output import OutputOfCalls
+from pie_trio.guest_output import OUTPUT_CALLS, OutputOfCalls
 from pie_trio.home import Home
 from pie_trio.journal import Journal
 from pie_trio.messages import OutputEvent
@@ -27,7 +30,7 @@ from pie_trio.services.program_store import ProgramRecord
 from pie_trio.wasm.guest import open_sandbox
 from pie_trio.wasm.host.interfaces import host_interfaces
 from pie_trio.wasm.native import open_native
-from pie_trio.wasm.replay import Diverged, RecordedEnd, Replay, call_text, replayed
+from pie_trio.wasm.replay import Diverged, RecordedEnd, Replay, call_text, from_json, replayed
 
 # What the codecs raise when a made-up reply is not of the type that the function returns.
 MISFITS: Final = (
@@ -78,11 +81,46 @@ async def replay(
         output = OutputOfCalls(listener)
         arguments = (*loaded.arguments, *started.arguments)
         by_itself = ending is not None and _ended_by_itself(ending, journal)
-        host = Replay(calls, arguments, limits, by_itself, output.note)
+        family = FamilyOutput(family_output(journal, started.instance), listener)
+        host = Replay(calls, arguments, limits, by_itself, family.show_before, output.note)
         text, agreement = await _judge(loaded, host, limits, ending)
+    if agreement is not Agreement.DIVERGED:
+        family.show_before(math.inf)
     if agreement is Agreement.SAME and ending is not None:
         output.end(ending)
     return Verdict(agreement, host.position, text, _changes(loaded, started))
+
+
+@attrs.frozen(eq=False)
+class FamilyOutput:
+    """What the program's children told its client. They do not run again: it is shown when it came
+    then, between the calls of the program itself."""
+
+    events: deque[tuple[int, OutputEvent]]  # and how many calls had ended before
+    listener: Callable[[OutputEvent], None]
+
+    def show_before(self, number: float) -> None:
+        """What came before the call of this number had ended."""
+        while self.events and self.events[0][0] < number:
+            self.listener(self.events.popleft()[1])
+
+
+def family_output(journal: Journal, instance: str) -> deque[tuple[int, OutputEvent]]:
+    """Of the children of an instance and of theirs. Raises `BadJournal`."""
+    found: deque[tuple[int, OutputEvent]] = deque()
+    outputs: dict[str, OutputOfCalls] = {}
+    fresh: list[OutputEvent] = []
+    for before, call in journal.family_calls(instance):
+        if call.function in OUTPUT_CALLS and not call.error_kind:
+            output = outputs.setdefault(call.instance, OutputOfCalls(fresh.append))
+            try:
+                values = [from_json(argument) for argument in call.arguments]
+                output.note(call.function, values, from_json(call.reply))
+            except MISFITS as error:
+                raise BadJournal(f"host call {call.number} of a child: {error!r}") from None
+            found += [(before, event) for event in fresh]
+            fresh.clear()
+    return found
 
 
 async def _judge(

@@ -51,7 +51,8 @@ class Replay:
     arguments: Sequence[str]  # all of them, with the program's own
     limits: Limits
     ended_by_itself: bool  # the recorded guest returned or failed
-    listener: Callable[[str, Sequence[Any], Any], None]  # told of each call that was answered
+    on_agreed: Callable[[int], None]  # told the number of each call that is the recorded one,
+    listener: Callable[[str, Sequence[Any], Any], None]  # and of each that was answered
     position: int = attrs.field(default=0, init=False)
 
     def answer(self, function: str, values: Sequence[Any]) -> Any:
@@ -68,6 +69,7 @@ class Replay:
             now = call_text(function, told)
             raise Diverged(f"host call {number}: recorded: {before}; now: {now}")
         self.position = number
+        self.on_agreed(number)
         if call.error_kind:
             raise_recorded(call)
         answer = self.arguments if function == GET_ARGUMENTS else from_json(call.reply)

@@ -92,6 +92,7 @@ class InstanceHost:
     facts: EngineFacts
     limits: Limits
     wasi: WasiState
+    parent: str = ""  # the instance that has started it, unless a client has
     return_value: str = ""
     queues_open: int = attrs.field(default=0, init=False)
     held: HeldMemory = attrs.field(init=False)
