@@ -18,11 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.accuracy_peers import ASKED, answers
 from benchmarks.accuracy_report import render
 from benchmarks.bars.accuracy import bars
+from gpu_worker.bf16 import Wide
 from gpu_worker.interface import NUMERICS
 from gpu_worker.kernel_choice import KernelChoice, choose_kernels
 from gpu_worker.kernels import Decoder, Step
@@ -49,11 +51,13 @@ class FileWeights(Weights):
     """The numbers that the blocks of a GGUF file mean, in fp32."""
 
     def __init__(self, path: Path) -> None:
-        self._tensors = {tensor.name: tensor for tensor in read_gguf(path).tensors}
-        self.names = frozenset(self._tensors)
+        self._sources = {tensor.name: tensor for tensor in read_gguf(path).tensors}
 
-    def stored(self, name: str) -> torch.Tensor:
-        return torch.from_numpy(self._tensors[name].wide().copy())
+    def stored(self, name: str) -> Wide:
+        return self._sources[name].wide()
+
+    def wide_or_none(self, name: str) -> Wide | None:
+        return self.wide(name) if name in self._sources else None
 
 
 def open_decoder(directory: Path, weights: Weights, mode: str, numeric: str) -> Decoder:
@@ -80,9 +84,9 @@ def logits_of(decoder: Decoder, tokens: Sequence[int], hidden_width: int) -> tor
     )
     batch = decode(encode(Batch(1, 1, (), (request,))))
     assert isinstance(batch, BatchArrays), "a batch is decoded to its arrays"
-    every = torch.arange(len(tokens)).numpy()
-    step = Step(batch, every[:1], every, torch.zeros(1, hidden_width))
-    return decoder.logits(decoder.forward(step)).clone()
+    every = np.arange(len(tokens))
+    step = Step(batch, every[:1], every, np.zeros((1, hidden_width), np.float32))
+    return torch.from_numpy(decoder.logits(decoder.forward(step)))
 
 
 @torch.inference_mode()

@@ -30,7 +30,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as a worker does, before 
 from benchmarks.bars.engine_step import bars
 from benchmarks.batches import plain_requests
 from benchmarks.machine import Machine
-from gpu_worker.executor import TorchExecutor, load_executor
+from gpu_worker.executor import ModelExecutor, load_executor
 from gpu_worker.kernel_choice import KernelChoice
 from gpu_worker.weights import Weights
 from gpu_worker.wire import (
@@ -82,7 +82,7 @@ def measure(model: Path, rounds: int, say: Callable[[str], object]) -> Samples:
     cache = Home.default().root / "kernels"
     with tempfile.TemporaryDirectory(prefix="pie-bench-") as folder:
         machine = Machine(Path(folder))
-        executors: dict[str, TorchExecutor] = {}
+        executors: dict[str, ModelExecutor] = {}
         for kind in KINDS:
             say(f"loading the model with {kind} kernels")
             started = time.perf_counter()
@@ -96,7 +96,7 @@ def measure(model: Path, rounds: int, say: Callable[[str], object]) -> Samples:
     return samples
 
 
-def _round(machine: Machine, executors: dict[str, TorchExecutor]) -> dict[str, float]:
+def _round(machine: Machine, executors: dict[str, ModelExecutor]) -> dict[str, float]:
     found = {
         "read bytes/s": machine.read_bytes_per_second(),
         "operations/s": machine.operations_per_second(),
@@ -125,7 +125,7 @@ def _busy_neighbours() -> Iterator[None]:
             process.wait()
 
 
-def _tokens_per_second(executor: TorchExecutor, batch: BatchArrays) -> float:
+def _tokens_per_second(executor: ModelExecutor, batch: BatchArrays) -> float:
     steps = 0
     started = time.perf_counter()
     while steps == 0 or time.perf_counter() - started < SAMPLE_SECONDS:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from gpu_worker.c_library import find_compiler
-from gpu_worker.native.build import VARIANT_FLAGS, variant_for
+from gpu_worker.native.build import VARIANT_FLAGS, processor_flags, variant_for
 
 SOURCE = Path(__file__).parent / "machine.c"
 READ_FLOATS = 1 << 26  # more than any cache holds
@@ -26,7 +26,7 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         path = folder / "machine.so"
-        flags = VARIANT_FLAGS[variant_for(torch.backends.cpu.get_cpu_capability())]
+        flags = VARIANT_FLAGS[variant_for(processor_flags())]
         command = [find_compiler(), "-O3", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi", *flags]
         subprocess.run([*command, "-o", str(path), str(SOURCE)], check=True)
         self._library = ctypes.CDLL(str(path))

@@ -2,7 +2,7 @@
 
 Owns the start: settings, signals, the watch thread, and the choice of the executor. The process
 ignores Ctrl-C, because the controller decides when it ends, and dies at once when that one does.
-It must never import torch for a pretend model, and never transformers.
+It must never import torch for a pretend model or compiled kernels, and never transformers.
 """
 
 import argparse
@@ -55,8 +55,8 @@ def _parser() -> argparse.ArgumentParser:
 
 @contextlib.contextmanager
 def _nothing_collected() -> Iterator[None]:
-    """What is made here lives as long as the process: looking for garbage in it, while torch is
-    imported and at each collection after that, would only take time.
+    """What is made here lives as long as the process: looking for garbage in it, while modules
+    are imported and at each collection after that, would only take time.
     """
     gc.disable()
     try:
@@ -73,14 +73,16 @@ def _load(options: argparse.Namespace, limits: WorkerLimits) -> Executor:
         pace = Pace(options.step_seconds, options.step_row_seconds, options.end_every)
         return PretendExecutor(PretendModel.read(options.model), limits, pace)
     # Threads that spin at a barrier starve the guests beside them, and each other: on a busy
-    # machine a step takes ten times as long. OpenMP reads this when torch is loaded.
+    # machine a step takes ten times as long. OpenMP reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from gpu_worker.executor import load_executor
     from gpu_worker.kernel_choice import KernelChoice
 
     cache = options.kernel_cache or options.model.resolve().parent.parent / "kernels"
-    choice = KernelChoice(options.kernels, cache, _report, options.numeric, options.model)
-    return load_executor(options.model, limits, choice, options.threads)
+    choice = KernelChoice(
+        options.kernels, cache, _report, options.numeric, options.model, options.threads
+    )
+    return load_executor(options.model, limits, choice)
 
 
 def _report(text: str) -> None:

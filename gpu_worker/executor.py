@@ -2,10 +2,9 @@
 
 Owns the model, the pages and the embedding slots. A request that breaks a rule, or whose logits are
 not numbers, is answered with an error; the others of its batch get what they would have got alone.
-It must never touch a page for a request that it refuses.
+It must never touch a page for a request that it refuses, nor import torch: some kernels need none.
 """
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from itertools import chain
@@ -13,16 +12,16 @@ from pathlib import Path
 
 import attrs
 import numpy as np
-import torch
 
+from gpu_worker.bf16 import Wide
 from gpu_worker.checks import batch_error, lengths_of, owners, request_errors
 from gpu_worker.constraints import Allowed, Constraints, Refusal, Written, texts_of
 from gpu_worker.interface import Facts
 from gpu_worker.kernel_choice import KernelChoice, choose_kernels
 from gpu_worker.kernels import Decoder, Step
-from gpu_worker.kv_cache import pages_within
 from gpu_worker.models.config import DecoderConfig
 from gpu_worker.models.llama import read_parameters
+from gpu_worker.page_count import pages_within
 from gpu_worker.sampler import Choice, Distribution, Result, sample
 from gpu_worker.weights import Weights
 from gpu_worker.wire import Answer, BatchArrays, BatchResult, SamplerKind, WorkerLimits
@@ -37,33 +36,27 @@ NUMERIC = {
 }
 
 
-def load_executor(
-    directory: Path, limits: WorkerLimits, choice: KernelChoice, threads: int = 0
-) -> "TorchExecutor":
-    """Packs the weights and takes the pages; `threads` nought means one for each usable core."""
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-    with torch.inference_mode():
-        config = DecoderConfig.read(directory)
-        kernels = choose_kernels(choice, config, limits.page_size)
-        facts = facts_of(
-            directory.name, config, limits, f"{NUMERIC[choice.numeric]}, {kernels.name} kernels"
-        )
-        parameters = read_parameters(config, Weights(directory))
-        decoder = kernels.decoder(config, parameters, facts.pages, facts.page_size)
-        constraints = Constraints(directory / "tokenizer.json", config.vocab_size)
-        return TorchExecutor(facts, decoder, constraints)
+def load_executor(directory: Path, limits: WorkerLimits, choice: KernelChoice) -> "ModelExecutor":
+    """Packs the weights and takes the pages."""
+    config = DecoderConfig.read(directory)
+    kernels = choose_kernels(choice, config, limits.page_size)
+    numeric = f"{NUMERIC[choice.numeric]}, {kernels.name} kernels"
+    facts = facts_of(directory.name, config, limits, numeric)
+    parameters = read_parameters(config, Weights(directory))
+    decoder = kernels.decoder(config, parameters, facts.pages, facts.page_size)
+    constraints = Constraints(directory / "tokenizer.json", config.vocab_size)
+    return ModelExecutor(facts, decoder, constraints)
 
 
-class TorchExecutor:
+class ModelExecutor:
     """A Llama-family model over paged memory."""
 
     def __init__(self, facts: Facts, decoder: Decoder, constraints: Constraints) -> None:
         self.facts = facts
         self._decoder = decoder
         self._constraints = constraints
-        self._embeddings = torch.zeros(facts.embeddings, facts.hidden_size)
+        self._embeddings = np.zeros((facts.embeddings, facts.hidden_size), np.float32)
 
-    @torch.inference_mode()
     def execute(self, batch: BatchArrays) -> BatchResult:
         started = time.perf_counter()
         failure = batch_error(batch, self.facts)
@@ -123,20 +116,20 @@ class TorchExecutor:
                 closed.append(place)
         return closed
 
-    def _forward(self, batch: BatchArrays, chosen: Array) -> torch.Tensor:
+    def _forward(self, batch: BatchArrays, chosen: Array) -> Wide:
         """Final hidden rows in the rows' places; those of requests left out are undefined."""
         rows = chosen.repeat(lengths_of(batch.row_indptr)).nonzero()[0]
         step = Step(batch, chosen.nonzero()[0], rows, self._embeddings)
         hidden = self._decoder.forward(step)
         if len(rows) < len(batch.tokens):
-            placed = torch.empty(len(batch.tokens), hidden.shape[1])
+            placed = np.empty((len(batch.tokens), hidden.shape[1]), np.float32)
             placed[rows] = hidden
             hidden = placed
         if len(batch.embed_rows):
             self._keep_embeddings(batch, chosen, hidden)
         return hidden
 
-    def _keep_embeddings(self, batch: BatchArrays, chosen: Array, hidden: torch.Tensor) -> None:
+    def _keep_embeddings(self, batch: BatchArrays, chosen: Array, hidden: Wide) -> None:
         owner = owners(batch.embed_indptr)
         kept = chosen[owner]
         rows = (batch.row_indptr[owner] + batch.embed_rows)[kept]
@@ -144,7 +137,7 @@ class TorchExecutor:
             self._embeddings[slot] = hidden[row]
 
     def _outputs(
-        self, outputs: "_Outputs", hidden: torch.Tensor, under: "_Under"
+        self, outputs: "_Outputs", hidden: Wide, under: "_Under"
     ) -> dict[int, Result | Refusal]:
         """Every output that is wanted, or why there is none."""
         found = under.refused()
@@ -160,16 +153,18 @@ class TorchExecutor:
             found |= zip(part.tolist(), sampled, strict=True)
         return found
 
-    def _best(self, hidden: torch.Tensor) -> list[Result | Refusal]:
+    def _best(self, hidden: Wide) -> list[Result | Refusal]:
         best, finite = self._decoder.best(hidden)
         pairs = zip(best.tolist(), finite.tolist(), strict=True)
         return [(token,) if good else NOT_FINITE for token, good in pairs]
 
-    def _sampled(self, hidden: torch.Tensor, choices: list[Choice]) -> list[Result | Refusal]:
+    def _sampled(self, hidden: Wide, choices: list[Choice]) -> list[Result | Refusal]:
         logits = self._decoder.logits(hidden)
-        finite = torch.isfinite(logits.sum(dim=-1)).tolist()
-        results = sample(logits.nan_to_num(), choices, self.facts.distribution_max)
-        return [r if good else NOT_FINITE for r, good in zip(results, finite, strict=True)]
+        finite = np.asarray(np.isfinite(logits).all(axis=-1))
+        if not finite.all():
+            logits = np.where(finite[:, None], logits, np.float32(0))
+        results = sample(logits, choices, self.facts.distribution_max)
+        return [r if good else NOT_FINITE for r, good in zip(results, finite.tolist(), strict=True)]
 
 
 @attrs.frozen
@@ -215,11 +210,11 @@ class _Outputs:
         return Choice(self.batch.output(place), int(self.batch.seeds[self.owner[place]]), allowed)
 
 
-def _taken(hidden: torch.Tensor, rows: Array) -> torch.Tensor:
+def _taken(hidden: Wide, rows: Array) -> Wide:
     """Some rows, or all of them as they are."""
     if len(rows) == len(hidden) and (rows == np.arange(len(rows))).all():
         return hidden
-    return hidden.index_select(0, torch.from_numpy(rows))
+    return hidden[rows]
 
 
 def _parts(marked: Array) -> Iterator[Array]:

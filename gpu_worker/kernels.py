@@ -3,33 +3,35 @@
 Owns the protocols. A decoder computes whole passes: in torch layer by layer, in C in one call. Both
 kinds give the same numbers within fp32 rounding; they differ in how weights and pages lie in
 memory, which nobody else sees.
-It must never know a model's file, nor what is wanted of a hidden row.
+It must never know a model's file, nor what is wanted of a hidden row, nor import torch: a worker
+with compiled kernels starts without it.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import attrs
-import torch
+import numpy as np
 
+from gpu_worker.bf16 import Bf16, Wide, round_to_bf16
 from gpu_worker.models.config import DecoderConfig
 from gpu_worker.wire import BatchArrays
 from gpu_worker.wire.arrays import Array
 
 
-def _parts(given: torch.Tensor | Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    return (given,) if isinstance(given, torch.Tensor) else tuple(given)
+def _parts(given: Array | Sequence[Array]) -> tuple[Array, ...]:
+    return (given,) if isinstance(given, np.ndarray) else tuple(given)
 
 
 @attrs.frozen(eq=False)
 class Parameter:
-    """rows @ weight.T + bias; the weight as it was stored, the bias in fp32.
+    """rows @ weight.T + bias; the weight as it was stored (bf16 in words), the bias in fp32.
 
     A weight of several parts, one below the other, is put together only where it is asked for.
     """
 
-    parts: tuple[torch.Tensor, ...] = attrs.field(converter=_parts)
-    bias: torch.Tensor | None = None
+    parts: tuple[Array, ...] = attrs.field(converter=_parts)
+    bias: Wide | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -37,18 +39,28 @@ class Parameter:
         return sum(len(part) for part in self.parts), self.parts[0].shape[1]
 
     @property
-    def weight(self) -> torch.Tensor:
-        return self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts)
+    def weight(self) -> Array:
+        return self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
+
+    @property
+    def rounded(self) -> Bf16:
+        """The weight in bf16, its rows one after the other."""
+        return rounded(self.weight)
+
+
+def rounded(stored: Array) -> Bf16:
+    """In bf16, whatever it was stored in."""
+    return np.ascontiguousarray(stored if stored.dtype == np.uint16 else round_to_bf16(stored))
 
 
 @attrs.frozen(eq=False)
 class LayerParameters:
     """Matrices that read the same rows are joined; norms are in fp32."""
 
-    attention_norm: torch.Tensor
+    attention_norm: Wide
     query_key_value: Parameter
     attended: Parameter
-    feed_norm: torch.Tensor
+    feed_norm: Wide
     gate_up: Parameter
     down: Parameter
 
@@ -59,10 +71,10 @@ class Parameters:
     so that only one lies in memory as it was stored.
     """
 
-    embedding: torch.Tensor
-    frequencies: torch.Tensor
+    embedding: Array
+    frequencies: Wide
     layers: Iterator[LayerParameters]
-    norm: torch.Tensor
+    norm: Wide
     head: Parameter
 
 
@@ -76,14 +88,11 @@ class Step:
     batch: BatchArrays
     requests: Array
     rows: Array
-    slots: torch.Tensor
+    slots: Wide
 
 
 class Memory(Protocol):
     """The pages of one model."""
-
-    keys: torch.Tensor
-    values: torch.Tensor
 
     def copy_page(self, source: int, target: int) -> None: ...
 
@@ -94,15 +103,15 @@ class Decoder(Protocol):
     @property
     def memory(self) -> Memory: ...
 
-    def forward(self, step: Step) -> torch.Tensor:
+    def forward(self, step: Step) -> Wide:
         """Appends the step's rows to their pages; the result is their final hidden rows, normed."""
         ...
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+    def logits(self, hidden: Wide) -> Wide:
         """[row, token]"""
         ...
 
-    def best(self, hidden: torch.Tensor) -> tuple[Array, Array]:
+    def best(self, hidden: Wide) -> tuple[Array, Array]:
         """The first of the tokens with the greatest logit, and whether all logits are finite."""
         ...
 

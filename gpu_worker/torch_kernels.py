@@ -2,8 +2,11 @@
 
 Owns the layers, one call after the other. In each one, every row of the batch is appended to the
 cache before any row attends, so a later request of a batch may read what an earlier one wrote.
-It must never need anything that torch does not bring.
+Arrays come and go as numpy's; nobody else knows of tensors. It must never need anything that torch
+does not bring.
 """
+
+import warnings
 
 import attrs
 import numpy as np
@@ -12,12 +15,13 @@ import torch.nn.functional as F
 
 from gpu_worker.attention.gathered import attend
 from gpu_worker.attention.plan import Plan, make_plan
+from gpu_worker.bf16 import Wide
 from gpu_worker.kernels import LayerParameters, Parameter, Parameters, Step
 from gpu_worker.kv_cache import KvCache
 from gpu_worker.models.config import DecoderConfig
 from gpu_worker.models.eight_bits import EightBitLinear
 from gpu_worker.models.linear import WideLinear
-from gpu_worker.models.rope import angles, rotate
+from gpu_worker.models.turns import angles, rotate
 from gpu_worker.wire.arrays import Array
 
 Linear = EightBitLinear | WideLinear
@@ -35,10 +39,10 @@ class _Layer:
     @classmethod
     def pack(cls, stored: LayerParameters, numeric: str) -> "_Layer":
         return cls(
-            stored.attention_norm,
+            tensor_of(stored.attention_norm),
             _packed(stored.query_key_value, numeric),
             _packed(stored.attended, numeric),
-            stored.feed_norm,
+            tensor_of(stored.feed_norm),
             _packed(stored.gate_up, numeric),
             _packed(stored.down, numeric),
         )
@@ -68,12 +72,14 @@ class TorchDecoder:
     ) -> None:
         self._config, self._page_size = config, page_size
         self.memory = KvCache(config.layers, pages, page_size, config.key_heads, config.head_width)
-        self._embedding, self._frequencies = parameters.embedding, parameters.frequencies
+        self._embedding = tensor_of(parameters.embedding)
+        self._frequencies = tensor_of(parameters.frequencies)
         self._layers = [_Layer.pack(layer, numeric) for layer in parameters.layers]
-        self._norm = parameters.norm
+        self._norm = tensor_of(parameters.norm)
         self._head = _packed(parameters.head, numeric)
 
-    def forward(self, step: Step) -> torch.Tensor:
+    @torch.inference_mode()
+    def forward(self, step: Step) -> Wide:
         hidden = self._embed(step)
         plan = make_plan(step.batch, step.requests.tolist(), self._page_size)
         turns = self._turns(step.batch.positions[step.rows])
@@ -82,22 +88,24 @@ class TorchDecoder:
             hidden += layer.attended(self._attend(number, joined, plan, turns))
             gate, up = layer.gate_up(self._normed(hidden, layer.feed_norm)).chunk(2, dim=-1)
             hidden += layer.down(F.silu(gate) * up)
-        return self._normed(hidden, self._norm)
+        normed: Wide = self._normed(hidden, self._norm).numpy()
+        return normed
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self._head(hidden)
+    @torch.inference_mode()
+    def logits(self, hidden: Wide) -> Wide:
+        logits: Wide = self._head(torch.from_numpy(hidden)).numpy()
+        return logits
 
-    def best(self, hidden: torch.Tensor) -> tuple[Array, Array]:
-        logits = self._head(hidden)
-        finite = torch.isfinite(logits.sum(dim=-1))
-        return logits.argmax(dim=-1).numpy(), finite.numpy()
+    def best(self, hidden: Wide) -> tuple[Array, Array]:
+        logits = self.logits(hidden)
+        return logits.argmax(axis=-1), np.asarray(np.isfinite(logits).all(axis=-1))
 
     def _embed(self, step: Step) -> torch.Tensor:
         tokens = torch.from_numpy(step.batch.tokens[step.rows].astype(np.int64))
         hidden = self._embedding[tokens.clamp_min(0)].to(torch.float32)
         given = tokens < 0
         if bool(given.any()):
-            hidden[given] = step.slots[-1 - tokens[given]]
+            hidden[given] = torch.from_numpy(step.slots)[-1 - tokens[given]]
         return hidden
 
     def _turns(self, positions: Array) -> _Turns:
@@ -117,9 +125,20 @@ class TorchDecoder:
 
 
 def _packed(parameter: Parameter, numeric: str) -> Linear:
+    weight = tensor_of(parameter.weight)
+    bias = None if parameter.bias is None else tensor_of(parameter.bias)
     if numeric == "int8":
-        return EightBitLinear(parameter.weight, parameter.bias)
-    return WideLinear(parameter.weight.to(torch.float32), parameter.bias)
+        return EightBitLinear(weight, bias)
+    return WideLinear(weight.to(torch.float32), bias)
+
+
+def tensor_of(array: Array) -> torch.Tensor:
+    """Over the same memory, which may be that of a file; words of 16 bits are bf16."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a file: nobody writes to it
+        if array.dtype == np.uint16:
+            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(array)
 
 
 class TorchKernels:

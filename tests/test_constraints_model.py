@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import trio
 
 from gpu_worker.constraints import Constraints
-from gpu_worker.executor import TorchExecutor, facts_of
+from gpu_worker.executor import ModelExecutor, facts_of
 from gpu_worker.models.config import DecoderConfig
 from gpu_worker.models.llama import read_parameters
 from gpu_worker.weights import Weights
@@ -47,10 +46,9 @@ def test_every_numeric_draws_the_likeliest_of_what_is_allowed(
     model = tiny_model(tmp_path, "llama" if numeric == "bf16" else "blocks")
     config = DecoderConfig.read(model)
     facts = facts_of("tiny", config, LIMITS, kind)
-    with torch.no_grad():
-        parameters = read_parameters(config, Weights(model))
-        decoder = kernels(kind, numeric).decoder(config, parameters, facts.pages, LIMITS.page_size)
-    executor = TorchExecutor(facts, decoder, Constraints(model / "tokenizer.json", 264))
+    parameters = read_parameters(config, Weights(model))
+    decoder = kernels(kind, numeric).decoder(config, parameters, facts.pages, LIMITS.page_size)
+    executor = ModelExecutor(facts, decoder, Constraints(model / "tokenizer.json", 264))
 
     def request(page: int, kind: SamplerKind, text: bytes, top_k: int = 0) -> Request:
         output = OutputRow(2, kind, 0.0, top_k=top_k, written=text)

@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 import torch
 
+from gpu_worker.bf16 import round_to_bf16
 from pie_trio.errors import BadModel
 from pie_trio.services.model_store import ModelStore
-from pie_trio.services.tensor_file import TensorSource, read_tensors, round_to_bf16
+from pie_trio.services.tensor_file import TensorSource, read_tensors
 from tests.support.gguf_blocks import BLOCK_KINDS
 from tests.support.gguf_files import Floats, permuted, save_gguf
 from tests.support.worker_models import save_tiny_model

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from gpu_worker.bf16 import round_to_bf16
 from pie_trio.errors import BadModel
 from pie_trio.services.model_store import DEFAULT_MODEL, ModelStore, pretend_model
-from pie_trio.services.tensor_file import read_tensors, round_to_bf16
+from pie_trio.services.tensor_file import read_tensors
 from tests.support.gguf_files import save_gguf
 from tests.support.worker_models import default_model, save_tiny_model
 

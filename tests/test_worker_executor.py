@@ -19,8 +19,9 @@ import torch
 
 from gpu_worker.attention.gathered import attend
 from gpu_worker.attention.plan import make_plan
+from gpu_worker.bf16 import Wide
 from gpu_worker.constraints import Constraints
-from gpu_worker.executor import TorchExecutor, facts_of
+from gpu_worker.executor import ModelExecutor, facts_of
 from gpu_worker.kernels import Decoder, Memory, Step
 from gpu_worker.kv_cache import KvCache
 from gpu_worker.models.config import DecoderConfig
@@ -60,15 +61,15 @@ class Recording:
     def memory(self) -> Memory:
         return self.decoder.memory
 
-    def forward(self, step: Step) -> torch.Tensor:
+    def forward(self, step: Step) -> Wide:
         hidden = self.decoder.forward(step)
-        self.recorded.append(self.decoder.logits(hidden))
+        self.recorded.append(torch.from_numpy(self.decoder.logits(hidden)))
         return hidden
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+    def logits(self, hidden: Wide) -> Wide:
         return self.decoder.logits(hidden)
 
-    def best(self, hidden: torch.Tensor) -> tuple[Array, Array]:
+    def best(self, hidden: Wide) -> tuple[Array, Array]:
         return self.decoder.best(hidden)
 
 
@@ -77,7 +78,7 @@ class Machine:
     """An executor beside the reference; pages are given out in a shuffled order."""
 
     model: Recording
-    executor: TorchExecutor
+    executor: ModelExecutor
     reference: Any
     free: list[int]
     draw: random.Random
@@ -127,16 +128,15 @@ def machine(directory: Path, kind: str, numeric: str = "bf16") -> Machine:
 
     load: Any = transformers.AutoModelForCausalLM.from_pretrained
     reference = load(directory, dtype=torch.float32, attn_implementation="eager").eval()
-    with torch.no_grad():
-        config = DecoderConfig.read(directory)
-        facts = facts_of("tested", config, LIMITS, kind)
-        parameters = read_parameters(config, Weights(directory))
-        model = Recording(kernels(kind, numeric).decoder(config, parameters, facts.pages, PAGE))
+    config = DecoderConfig.read(directory)
+    facts = facts_of("tested", config, LIMITS, kind)
+    parameters = read_parameters(config, Weights(directory))
+    model = Recording(kernels(kind, numeric).decoder(config, parameters, facts.pages, PAGE))
     constraints = Constraints(directory / "tokenizer.json", config.vocab_size)
     draw = random.Random(3)
     free = list(range(LIMITS.pages_max or 0))
     draw.shuffle(free)
-    return Machine(model, TorchExecutor(facts, model, constraints), reference, free, draw)
+    return Machine(model, ModelExecutor(facts, model, constraints), reference, free, draw)
 
 
 def check_shuffled_batches(m: Machine) -> None:
@@ -313,14 +313,14 @@ def test_what_others_keep_is_never_read(m: Machine) -> None:
     short, long = m.text(18), m.text(31)
     pages = m.pages(18), m.pages(31)
     memory = m.executor._decoder.memory
-    memory.keys.fill_(float("nan"))
-    memory.values.fill_(float("nan"))
+    memory.keys[:] = float("nan")
+    memory.values[:] = float("nan")
     try:
         m.run(part(short, pages[0], 0, 17), part(long, pages[1], 0, 30))
         ours = m.run(part(short, pages[0], 17, 18), part(long, pages[1], 30, 31))
     finally:
-        memory.keys.zero_()
-        memory.values.zero_()
+        memory.keys[:] = 0
+        memory.values[:] = 0
     agree(ours[0], m.expect(short)[17:])
     agree(ours[1], m.expect(long)[30:])
 
@@ -383,8 +383,8 @@ def test_logits_that_are_no_numbers_fail_one_request(m: Machine) -> None:
     spoilt_pages = m.pages(1)
     spoilt = attrs.evolve(part([0], spoilt_pages, 0, 1), tokens=[-8])
     refused, fine = m.answers(spoilt, good)
-    m.executor._decoder.memory.keys.zero_()
-    m.executor._decoder.memory.values.zero_()
+    m.executor._decoder.memory.keys[:] = 0
+    m.executor._decoder.memory.values[:] = 0
     assert refused.error == "the logits are not finite"
     assert fine == expected
 

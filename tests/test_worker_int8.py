@@ -14,12 +14,10 @@ import torch.nn.functional as F
 
 from gpu_worker.executor import load_executor
 from gpu_worker.kernel_choice import KernelChoice
-from gpu_worker.kernels import Parameter
 from gpu_worker.models.eight_bits import EightBitLinear, rounded_rows, rounded_weight
 from gpu_worker.native.library import Library
-from gpu_worker.native.linear import PanelLinear
-from gpu_worker.native.packed import Packed
 from tests.support.kernels import KINDS, VARIANTS, library
+from tests.support.tensors import Linear
 from tests.support.worker_models import tiny_model
 from tests.test_worker_executor import LIMITS, Machine, check_shuffled_batches, machine, part
 
@@ -30,8 +28,8 @@ def lib(request: pytest.FixtureRequest) -> Library:
     return library(request.param)
 
 
-def linear_of(lib: Library, weight: torch.Tensor, bias: torch.Tensor | None = None) -> PanelLinear:
-    return PanelLinear(lib, Packed(None), Parameter(weight, bias), numeric="int8")
+def linear_of(lib: Library, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
+    return Linear.pack(lib, weight, bias, numeric="int8")
 
 
 @pytest.mark.parametrize("outputs", [1, 16, 40, 264])
@@ -56,7 +54,7 @@ def test_a_product_of_any_number_of_rows_is_that_of_the_codes(
 def test_a_gate_is_that_of_the_codes(lib: Library) -> None:
     weight, given = torch.randn(200, 96).bfloat16(), torch.randn(21, 96)
     gate, up = F.linear(rounded_rows(given), rounded_weight(weight)).chunk(2, dim=-1)
-    ours = PanelLinear(lib, Packed(None), Parameter(weight), is_gate=True, numeric="int8")(given)
+    ours = Linear.pack(lib, weight, is_gate=True, numeric="int8")(given)
     torch.testing.assert_close(ours, F.silu(gate) * up, rtol=1e-4, atol=1e-4)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,16 +24,17 @@ import torch.nn.functional as F
 from gpu_worker.kernel_choice import KernelChoice, choose_kernels
 from gpu_worker.kernels import LayerParameters, Parameter, Parameters, Step
 from gpu_worker.models.config import DecoderConfig, Rope
-from gpu_worker.models.rope import angles, rotate
+from gpu_worker.models.turns import angles, rotate
 from gpu_worker.native import build
 from gpu_worker.native.build import NoKernels
 from gpu_worker.native.decoder import NativeDecoder
 from gpu_worker.native.library import Library
-from gpu_worker.native.linear import PanelLinear
 from gpu_worker.native.packed import Packed
 from gpu_worker.wire import Batch, BatchArrays, Request, decode, encode
 from gpu_worker.wire.arrays import Array
+from pie_trio.home import Home
 from tests.support.kernels import VARIANTS, library
+from tests.support.tensors import Linear, array_of, attend
 from tests.support.worker_models import default_model, tiny_model
 from tests.test_worker_executor import Machine, check_shuffled_batches, machine, part
 
@@ -53,7 +56,7 @@ def test_a_product_of_any_number_of_rows_is_that_of_the_rounded_weights(
 ) -> None:
     weight = torch.randn(outputs, depth).bfloat16()
     bias = torch.randn(outputs) if depth % 2 else None
-    linear = PanelLinear(lib, Packed(None), Parameter(weight, bias))
+    linear = Linear.pack(lib, weight, bias)
     wide_bias = None if bias is None else bias.double()
     for rows in (*range(1, 14), 300):
         given = torch.randn(rows, depth)
@@ -71,7 +74,7 @@ def test_the_gate_agrees_from_the_smallest_to_the_largest_number(lib: Library, w
     given[7:14] *= 1e-30
     bias = torch.randn(2 * width) if width % 2 else None
     gate, up = F.linear(given, weight.float(), bias).chunk(2, dim=-1)
-    ours = PanelLinear(lib, Packed(None), Parameter(weight, bias), is_gate=True)(given)
+    ours = Linear.pack(lib, weight, bias, is_gate=True)(given)
     torch.testing.assert_close(ours, F.silu(gate) * up, rtol=1e-5, atol=1e-6)
 
 
@@ -80,16 +83,16 @@ def test_what_is_no_number_stays_with_its_row(lib: Library) -> None:
     given[1, 5] = float("nan")
     given[2, 0] = float("inf")
     for is_gate in (False, True):
-        linear = PanelLinear(lib, Packed(None), Parameter(weight), is_gate)
+        linear = Linear.pack(lib, weight, is_gate=is_gate)
         assert linear(given).isfinite().all(dim=-1).tolist() == [True, False, False]
-    _, finite = PanelLinear(lib, Packed(None), Parameter(weight)).best(given)
+    _, finite = Linear.pack(lib, weight).best(given)
     assert finite.tolist() == [True, False, False]
 
 
 def test_of_equally_good_outputs_the_first_is_the_best(lib: Library) -> None:
     weight = torch.zeros(1000, 1)
     weight[[997, 401, 71]] = 1.0
-    ours, _ = PanelLinear(lib, Packed(None), Parameter(weight)).best(torch.ones(20, 1))
+    ours, _ = Linear.pack(lib, weight).best(torch.ones(20, 1))
     assert ours.tolist() == [71] * 20
 
 
@@ -127,12 +130,15 @@ def _attend_densely(
 
 def _decoder(lib: Library, config: DecoderConfig, frequencies: torch.Tensor) -> NativeDecoder:
     """One whose pages are NaN wherever nothing was written; its products are not looked at."""
-    norm, some = torch.ones(config.hidden), Parameter(torch.zeros(config.hidden, config.hidden))
+    norm = np.ones(config.hidden, np.float32)
+    some = Parameter(np.zeros((config.hidden, config.hidden), np.float32))
     layer = LayerParameters(norm, some, some, norm, some, some)
-    parameters = Parameters(some.weight, frequencies, iter([layer] * config.layers), norm, some)
+    parameters = Parameters(
+        some.weight, array_of(frequencies), iter([layer] * config.layers), norm, some
+    )
     decoder = NativeDecoder(lib, config, parameters, PAGES, Packed(None))
-    decoder.memory.keys.fill_(float("nan"))
-    decoder.memory.values.fill_(float("nan"))
+    decoder.memory.keys.fill(np.nan)
+    decoder.memory.values.fill(np.nan)
     return decoder
 
 
@@ -140,7 +146,7 @@ def _step(requests: list[Request], chosen: list[int] | None = None) -> Step:
     batch = _batch(*requests)
     indices = np.array(range(len(requests)) if chosen is None else chosen)
     rows = [np.arange(*batch.row_indptr[index : index + 2]) for index in indices]
-    return Step(batch, indices, np.concatenate(rows), torch.zeros(0))
+    return Step(batch, indices, np.concatenate(rows), np.zeros(0, np.float32))
 
 
 def _heads(heads: int, key_heads: int, width: int) -> DecoderConfig:
@@ -166,13 +172,13 @@ def test_attention_sees_what_the_masks_keep_and_touches_nothing_else(
         seen = mask or [[k <= row for k in range(total)] for row in range(total)]
         if start:
             earlier = part([0] * total, pages, 0, start)
-            decoder.attend(1, joined[:start].clone(), _step([earlier]))
+            attend(decoder, 1, joined[:start].clone(), _step([earlier]))
         requests.append(part([0] * total, pages, start, total, mask=mask))
         expected.append(_attend_densely(joined, seen, config, start))
         rows.append(joined[start:])
-    ours = decoder.attend(1, torch.cat(rows), _step(requests))
+    ours = attend(decoder, 1, torch.cat(rows), _step(requests))
     torch.testing.assert_close(ours, torch.cat(expected), rtol=0, atol=1e-5)
-    assert bool(decoder.memory.keys[0].isnan().all()), "another layer was written"
+    assert np.isnan(decoder.memory.keys[0]).all(), "another layer was written"
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -187,14 +193,14 @@ def test_a_long_context_that_threads_share_is_attended_as_a_whole(
     pages = draw.sample(range(PAGES), -(-total // PAGE))
     mask = [[k <= row and k // 100 % 2 == 0 for k in range(total)] for row in range(total)]
     seen = mask if masked else [[k <= row for k in range(total)] for row in range(total)]
-    torch.set_num_threads(threads)
+    lib.set_threads(threads)
     try:
         first = part([0] * total, pages, 0, total - rows)
-        decoder.attend(0, joined[: total - rows].clone(), _step([first]))
+        attend(decoder, 0, joined[: total - rows].clone(), _step([first]))
         last = part([0] * total, pages, total - rows, total, mask=mask if masked else None)
-        ours = decoder.attend(0, joined[total - rows :].clone(), _step([last]))
+        ours = attend(decoder, 0, joined[total - rows :].clone(), _step([last]))
     finally:
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        lib.set_threads(len(os.sched_getaffinity(0)))
     expected = _attend_densely(joined, seen, config, total - rows)
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 
@@ -205,22 +211,22 @@ def test_rows_are_turned_by_their_position_before_they_are_kept(lib: Library) ->
     joined = torch.randn(3, 10, 64)
     request = part([0] * 19, [2, 1], 16, 19, positions=[7, 1000, 0] * 7)
     step = _step([request])
-    decoder.attend(0, given := joined.flatten(1).clone(), step)
+    attend(decoder, 0, given := joined.flatten(1).clone(), step)
     turned = angles(frequencies, torch.from_numpy(step.batch.positions.copy()))
     both = torch.cat((turned, turned), dim=-1)[:, None]
     rotated = rotate(joined[:, :8], both.cos(), both.sin())
-    memory = decoder.memory
+    keys, values = (torch.from_numpy(m) for m in (decoder.memory.keys, decoder.memory.values))
     torch.testing.assert_close(given.view(3, 10, 64)[:, :8], rotated)
-    torch.testing.assert_close(memory.keys[0, 1, :, :, :3].permute(2, 0, 1), rotated[:, 6:])
-    torch.testing.assert_close(memory.values[0, 1, :, :3].transpose(0, 1), joined[:, 8:])
+    torch.testing.assert_close(keys[0, 1, :, :, :3].permute(2, 0, 1), rotated[:, 6:])
+    torch.testing.assert_close(values[0, 1, :, :3].transpose(0, 1), joined[:, 8:])
 
 
 def test_requests_that_are_left_out_leave_no_trace(lib: Library) -> None:
     decoder = _decoder(lib, CONFIG, torch.zeros(32))
     rows = torch.randn(5, 10 * 64)
     requests = [part([0] * 3, [0], 0, 3), part([0] * 9, [1], 0, 9), part([0] * 2, [2], 0, 2)]
-    attended = decoder.attend(0, rows.clone(), _step(requests, [0, 2]))
-    assert decoder.memory.keys[0, 1].isnan().all()
+    attended = attend(decoder, 0, rows.clone(), _step(requests, [0, 2]))
+    assert np.isnan(decoder.memory.keys[0, 1]).all()
     seen = [[k <= row for k in range(3)] for row in range(3)]
     for first, end in ((0, 3), (3, 5)):
         expected = _attend_densely(rows[first:end], seen, CONFIG, 0)
@@ -243,8 +249,8 @@ def test_a_message_may_bring_numbers_at_any_address(lib: Library) -> None:
     moved: dict[str, Any] = {name: _misplaced(getattr(step.batch, name)) for name in names}
     batch = attrs.evolve(step.batch, **moved)
     assert not batch.pages.flags.aligned
-    ours = _decoder(lib, config, torch.zeros(32)).attend(
-        0, joined.clone(), attrs.evolve(step, batch=batch)
+    ours = attend(
+        _decoder(lib, config, torch.zeros(32)), 0, joined.clone(), attrs.evolve(step, batch=batch)
     )
     expected = _attend_densely(joined, mask, config, 0)
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
@@ -264,8 +270,8 @@ def test_numbers_of_another_shape_in_memory_never_reach_the_kernels(
     step = _step([part([0] * 3, [0], 0, 3)])
     batch = attrs.evolve(step.batch, positions=spoil(step.batch.positions))
     with pytest.raises(AssertionError, match=reason):
-        decoder.attend(0, torch.randn(3, 10 * 64), attrs.evolve(step, batch=batch))
-    assert decoder.memory.keys.isnan().all()
+        attend(decoder, 0, torch.randn(3, 10 * 64), attrs.evolve(step, batch=batch))
+    assert np.isnan(decoder.memory.keys).all()
 
 
 @pytest.fixture(
@@ -280,6 +286,28 @@ def m(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_a_hundred_shuffled_batches_give_the_same_tokens_and_logits(m: Machine) -> None:
     check_shuffled_batches(m)
+
+
+def test_with_compiled_kernels_a_worker_samples_without_torch(tmp_path: Path) -> None:
+    library("portable")  # or there are none here
+    model = tiny_model(tmp_path, "llama")
+    check = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from gpu_worker.executor import load_executor\n"
+        "from gpu_worker.kernel_choice import KernelChoice\n"
+        "from gpu_worker.wire import *\n"
+        "cache, model = map(Path, sys.argv[1:])\n"
+        "limits = WorkerLimits(16, 1 << 24, 8, 8, 64, 32)\n"
+        "executor = load_executor(model, limits, KernelChoice('native', cache, print))\n"
+        "output = OutputRow(0, SamplerKind.TOP_P, 1.0, top_p=0.9, logprobs=2)\n"
+        "request = Request([5], [0], [3], 1, None, (output,), (), 7)\n"
+        "answers = executor.execute(decode(encode(Batch(1, 1, (), (request,))))).answers\n"
+        "assert answers[0].error is None and answers[0].tokens, answers\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    cache = Home.default().root / "kernels"
+    subprocess.run([sys.executable, "-c", check, str(cache), str(model)], check=True)
 
 
 def test_torch_and_the_kernels_share_one_openmp(lib: Library) -> None:

@@ -9,28 +9,28 @@ from typing import BinaryIO
 
 import numpy as np
 import pytest
-import torch
 
 from gpu_worker.kernels import Parameter
 from gpu_worker.native.linear import PanelLinear
 from gpu_worker.native.packed import HEAD_BYTES, PART, Packed, keep, key_of, packed_at
+from gpu_worker.wire.arrays import Array
 from tests.support.kernels import library
 
-ROWS = torch.linspace(-1, 1, 3 * 40).view(3, 40)
+ROWS = np.linspace(-1, 1, 3 * 40, dtype=np.float32).reshape(3, 40)
 
 
 def _weight(seed: int) -> Parameter:
-    return Parameter(torch.randn(70, 40, generator=torch.Generator().manual_seed(seed)))
+    return Parameter(np.random.default_rng(seed).standard_normal((70, 40), np.float32))
 
 
-def _products(packed: Packed, seed: int, numeric: str = "bf16") -> torch.Tensor:
+def _products(packed: Packed, seed: int, numeric: str = "bf16") -> Array:
     lib = library("portable")
-    return torch.cat(
+    return np.concatenate(
         [PanelLinear(lib, packed, _weight(seed + i), numeric=numeric)(ROWS) for i in range(2)]
     )
 
 
-def _kept(path: Path, seed: int = 0, numeric: str = "bf16") -> torch.Tensor:
+def _kept(path: Path, seed: int = 0, numeric: str = "bf16") -> Array:
     """What a first start computes, after it has kept what it packed."""
     packed = Packed(None)
     products = _products(packed, seed, numeric)
@@ -49,7 +49,7 @@ def test_a_second_start_maps_what_the_first_one_packed(tmp_path: Path, numeric: 
     first = _kept(path, 0, numeric)
     with packed_at(path, "key") as packed:
         # Other weights: their products would show if they were packed.
-        assert torch.equal(_products(packed, 7, numeric), first)
+        assert np.array_equal(_products(packed, 7, numeric), first)
     assert packed.is_mapped
     assert list(tmp_path.iterdir()) == [path]
 
@@ -61,7 +61,7 @@ def test_what_was_packed_is_kept_without_anybody_waiting(tmp_path: Path) -> None
         assert not path.exists()
     _wait(packed)
     with packed_at(path, "key") as packed:
-        assert torch.equal(_products(packed, 7), first)
+        assert np.array_equal(_products(packed, 7), first)
 
 
 @pytest.mark.parametrize("missing", [0, 1, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 1, -1])
@@ -71,17 +71,17 @@ def test_a_file_that_is_cut_is_not_used(tmp_path: Path, missing: int) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:missing])
     with packed_at(path, "key") as packed:
-        assert torch.equal(_products(packed, 7), _products(Packed(None), 7))
+        assert np.array_equal(_products(packed, 7), _products(Packed(None), 7))
     _wait(packed)
     with packed_at(path, "key") as packed:
-        assert torch.equal(_products(packed, 0), _products(Packed(None), 7))
+        assert np.array_equal(_products(packed, 0), _products(Packed(None), 7))
 
 
 def test_what_was_made_of_something_else_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "packed"
     _kept(path)
     with packed_at(path, "other") as packed:
-        assert torch.equal(_products(packed, 7), _products(Packed(None), 7))
+        assert np.array_equal(_products(packed, 7), _products(Packed(None), 7))
     _wait(packed)
 
 
@@ -106,7 +106,7 @@ def test_the_key_changes_with_weights_kernels_and_mode(tmp_path: Path) -> None:
 def test_one_that_cannot_write_computes_all_the_same(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "packed"
     with packed_at(path, "key") as packed:
-        assert torch.equal(_products(packed, 0), _products(Packed(None), 0))
+        assert np.array_equal(_products(packed, 0), _products(Packed(None), 0))
     _wait(packed)
     assert list(tmp_path.iterdir()) == []
 
@@ -116,9 +116,9 @@ def test_a_file_that_is_there_is_replaced_and_never_written_to(tmp_path: Path) -
     first = _kept(path)
     with packed_at(path, "key") as packed:
         _kept(path, seed=7)
-        assert torch.equal(_products(packed, 7), first)
+        assert np.array_equal(_products(packed, 7), first)
     with packed_at(path, "key") as packed:
-        assert torch.equal(_products(packed, 0), _products(Packed(None), 7))
+        assert np.array_equal(_products(packed, 0), _products(Packed(None), 7))
 
 
 def test_who_finds_that_the_part_has_become_the_file_leaves_it_alone(
@@ -153,7 +153,7 @@ def test_one_that_was_killed_leaves_a_part_that_the_next_begins_anew(tmp_path: P
     path.with_name(path.name + PART).write_bytes(b"half of it" * 100_000)
     first = _kept(path)
     with packed_at(path, "key") as packed:
-        assert torch.equal(_products(packed, 7), first)
+        assert np.array_equal(_products(packed, 7), first)
 
 
 def test_every_array_begins_at_a_line(tmp_path: Path) -> None:

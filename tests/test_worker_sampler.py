@@ -5,6 +5,7 @@ adjustments and log-probabilities by their definition.
 from __future__ import annotations
 
 import attrs
+import numpy as np
 import pytest
 import torch
 
@@ -50,7 +51,8 @@ def nucleus(p: torch.Tensor, order: list[int], share: float) -> list[int]:
 
 def draw(output: OutputRow, seeds: range, logits: torch.Tensor = LOGITS) -> list[object]:
     choices = [Choice(output, seed) for seed in seeds]
-    return [result[0] for result in sample(logits.expand(len(choices), -1), choices, 8)]
+    rows = np.repeat(logits.numpy()[None], len(choices), axis=0)
+    return [result[0] for result in sample(rows, choices, 8)]
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 1.7])
@@ -93,7 +95,7 @@ def test_the_top_of_a_large_vocabulary_falls_and_of_equal_logits_the_first_come_
     torch.manual_seed(count)
     logits = (torch.randn(5001) * 4).round()
     output = OutputRow(0, SamplerKind.DISTRIBUTION, 1.0, top_k=count)
-    (((ids, probabilities),),) = sample(logits[None], [Choice(output, 0)], 6000)  # type: ignore[misc]
+    (((ids, probabilities),),) = sample(logits[None].numpy(), [Choice(output, 0)], 6000)  # type: ignore[misc]
     order = sorted(range(5001), key=lambda token: (-float(logits[token]), token))
     assert ids == order[:count]
     assert probabilities == pytest.approx(logits.double().softmax(-1)[ids].tolist(), rel=1e-4)
@@ -134,7 +136,7 @@ def test_who_adjusts_nothing_is_sampled_beside_who_does_as_alone() -> None:
     plain = OutputRow(0, SamplerKind.MULTINOMIAL, 1.0)
     adjusted = attrs.evolve(plain, adjustments=pack_adjustments(RECORDS))
     both = [Choice(output, seed) for seed in range(200) for output in (plain, adjusted)]
-    drawn = [result[0] for result in sample(LOGITS.expand(400, -1), both, 8)]
+    drawn = [result[0] for result in sample(np.repeat(LOGITS.numpy()[None], 400, axis=0), both, 8)]
     assert drawn[::2] == draw(plain, range(200))
     assert drawn[1::2] == draw(adjusted, range(200))
 
@@ -152,10 +154,12 @@ def test_log_probabilities_are_the_models_own_whatever_is_adjusted(temperature: 
     adjusted = pack_adjustments(RECORDS)
     output = OutputRow(0, SamplerKind.MULTINOMIAL, temperature, logprobs=4, adjustments=adjusted)
     for token, (ids, values) in sample(  # type: ignore[misc]
-        LOGITS.expand(20, -1), [Choice(output, seed) for seed in range(20)], 8
+        np.repeat(LOGITS.numpy()[None], 20, axis=0),
+        [Choice(output, seed) for seed in range(20)],
+        8,
     ):
         assert ids == [token, 0, 7, 1]
         assert values == pytest.approx(expected[ids].tolist(), abs=1e-6)
     own = attrs.evolve(output, logprobs=1)
-    ((token, (ids, _)),) = sample(LOGITS[None], [Choice(own, 0)], 8)  # type: ignore[misc]
+    ((token, (ids, _)),) = sample(LOGITS[None].numpy(), [Choice(own, 0)], 8)  # type: ignore[misc]
     assert ids == [token]

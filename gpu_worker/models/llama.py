@@ -7,7 +7,7 @@ It must never compute with a weight.
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 
 from gpu_worker.kernels import LayerParameters, Parameter, Parameters
 from gpu_worker.models.config import DecoderConfig
@@ -48,4 +48,4 @@ def _joined(weights: Weights, names: Sequence[str]) -> Parameter:
     there = [bias for bias in biases if bias is not None]
     if there and len(there) != len(names):
         raise ValueError(f"only some of {', '.join(names)} have a bias")
-    return Parameter(stored, torch.cat(there) if there else None)
+    return Parameter(stored, np.concatenate(there) if there else None)

@@ -7,7 +7,8 @@ Python.
 It must never raise because a machine has no compiler: that is an answer (`NoKernels`).
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from gpu_worker.c_library import Loaded, NotBuilt, Recipe, loaded
@@ -15,17 +16,20 @@ from gpu_worker.c_library import Loaded, NotBuilt, Recipe, loaded
 SOURCE = Path(__file__).parent / "source"
 FLAGS = ("-O3", "-std=gnu11", "-Wno-psabi", "-fPIC", "-shared", "-fvisibility=hidden", "-fopenmp")
 FLAGS_FAST = ("-fno-math-errno",)
-# What torch calls the processor -> the name of our variant.
-VARIANTS: Mapping[str, str] = {"AVX2": "avx2", "AVX512": "avx512", "AVX512_VNNI": "avx512vnni"}
 PORTABLE = "portable"
 X86 = ("x86_64", "AMD64")  # what systems call it
-_AVX2 = ("-mavx2", "-mfma")
-_AVX512 = (*_AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl")))
-VARIANT_FLAGS: Mapping[str, tuple[str, ...]] = {
-    "avx2": _AVX2,
+PROCESSOR = Path("/proc/cpuinfo")
+_AVX2 = ("avx2", "fma")
+_AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+# What a processor must have for a variant, as compilers call it; the best variant comes first.
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    "avx512vnni": (*_AVX512, "avx512vnni"),
     "avx512": _AVX512,
-    "avx512vnni": (*_AVX512, "-mavx512vnni"),
+    "avx2": _AVX2,
     PORTABLE: (),
+}
+VARIANT_FLAGS: Mapping[str, tuple[str, ...]] = {
+    variant: tuple(f"-m{need}" for need in needs) for variant, needs in NEEDS.items()
 }
 
 
@@ -33,8 +37,18 @@ class NoKernels(Exception):
     """Why there are no compiled kernels on this machine."""
 
 
-def variant_for(capability: str) -> str:
-    return VARIANTS.get(capability, PORTABLE)
+def processor_flags() -> frozenset[str]:
+    """What the processor has and the system lets us use; nothing where it does not tell."""
+    with contextlib.suppress(OSError):
+        for line in PROCESSOR.read_text("ascii", "replace").splitlines():
+            if line.startswith("flags"):
+                return frozenset(line.replace("avx512_", "avx512").split())
+    return frozenset()
+
+
+def variant_for(flags: Collection[str]) -> str:
+    """The best that a processor with these flags runs."""
+    return next(variant for variant, needs in NEEDS.items() if set(needs) <= set(flags))
 
 
 def recipe_of(variant: str) -> Recipe:

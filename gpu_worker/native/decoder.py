@@ -10,9 +10,9 @@ from typing import Any
 
 import attrs
 import numpy as np
-import torch
 
-from gpu_worker.kernels import LayerParameters, Parameters, Step
+from gpu_worker.bf16 import Wide
+from gpu_worker.kernels import LayerParameters, Parameters, Step, rounded
 from gpu_worker.models.config import DecoderConfig
 from gpu_worker.native.arrays import aligned_empty
 from gpu_worker.native.library import Library
@@ -27,7 +27,7 @@ from gpu_worker.wire.arrays import Array
 class _Layer:
     """Everything that `view` points to."""
 
-    norms: tuple[torch.Tensor, torch.Tensor]
+    norms: tuple[Wide, Wide]
     panels: tuple[Panels, ...]
     feed: int
 
@@ -41,11 +41,10 @@ class _Layer:
             Panels(library, packed, stored.gate_up, is_gate=True, numeric=numeric),
             Panels(library, packed, stored.down, numeric=numeric),
         )
-        norms = (stored.attention_norm.contiguous(), stored.feed_norm.contiguous())
-        return cls(norms, panels, stored.down.shape[1])
+        return cls((stored.attention_norm, stored.feed_norm), panels, stored.down.shape[1])
 
     def view(self) -> LayerView:
-        norms = (norm.data_ptr() for norm in self.norms)
+        norms = (norm.ctypes.data for norm in self.norms)
         return LayerView(*norms, *(panels.view for panels in self.panels))
 
 
@@ -66,9 +65,8 @@ class NativeDecoder:
         layers = parameters.layers
         self._layers = [_Layer.pack(library, packed, layer, numeric) for layer in layers]
         self._head = PanelLinear(library, packed, parameters.head, numeric=numeric)
-        self._norm = parameters.norm.contiguous()
-        self._frequencies = parameters.frequencies.contiguous()
-        self._embedding = parameters.embedding.to(torch.bfloat16).contiguous()
+        self._norm, self._frequencies = parameters.norm, parameters.frequencies
+        self._embedding = rounded(parameters.embedding)
         self._layer_views = (LayerView * config.layers)(*(layer.view() for layer in self._layers))
         self._view = self._make_view()
         self._at = ctypes.addressof(self._view)
@@ -76,22 +74,23 @@ class NativeDecoder:
         self._scratch = aligned_empty((0,), np.float32)
         self.logits, self.best = self._head, self._head.best
 
-    def forward(self, step: Step) -> torch.Tensor:
-        hidden = torch.empty(len(step.rows), self._config.hidden)
+    def forward(self, step: Step) -> Wide:
+        hidden = np.empty((len(step.rows), self._config.hidden), np.float32)
         self._call("pie_forward", step, hidden)
         return hidden
 
-    def attend(self, layer: int, joined: torch.Tensor, step: Step) -> torch.Tensor:
+    def attend(self, layer: int, joined: Wide, step: Step) -> Wide:
         """One layer's part that is no product: turns and keeps rows, then attends."""
-        result = torch.empty(len(joined), self._config.heads * self._config.head_width)
-        self._call("pie_attend", step, result, layer, joined.data_ptr(), result.data_ptr())
+        width = self._config.heads * self._config.head_width
+        result = np.empty((len(joined), width), np.float32)
+        self._call("pie_attend", step, result, layer, joined.ctypes.data, result.ctypes.data)
         return result
 
-    def _call(self, name: str, step: Step, hidden: torch.Tensor, *others: int) -> None:
+    def _call(self, name: str, step: Step, hidden: Wide, *others: int) -> None:
         """Again with more scratch memory where it was too little."""
         batch = view_of(step)
         room = self._room
-        room.slots, room.hidden = step.slots.data_ptr(), hidden.data_ptr()
+        room.slots, room.hidden = step.slots.ctypes.data, hidden.ctypes.data
         views = (self._at, ctypes.addressof(batch), ctypes.addressof(room))
         while needed := self._library.call(name, *views, *others):
             self._scratch = aligned_empty((needed,), np.float32)
@@ -100,9 +99,9 @@ class NativeDecoder:
     def _make_room(self) -> RoomView:
         memory = self.memory
         return RoomView(
-            keys=memory.keys.data_ptr(),
-            values=memory.values.data_ptr(),
-            layer_floats=memory.keys.stride(0),
+            keys=memory.keys.ctypes.data,
+            values=memory.values.ctypes.data,
+            layer_floats=memory.keys[0].size,
         )
 
     def _make_view(self) -> DecoderView:
@@ -115,9 +114,9 @@ class NativeDecoder:
             width=config.head_width,
             feed=self._layers[0].feed,
             parameters=ctypes.addressof(self._layer_views),
-            norm=self._norm.data_ptr(),
-            frequencies=self._frequencies.data_ptr(),
-            embedding=self._embedding.data_ptr(),
+            norm=self._norm.ctypes.data,
+            frequencies=self._frequencies.ctypes.data,
+            embedding=self._embedding.ctypes.data,
             epsilon=config.epsilon,
         )
 

@@ -1,17 +1,18 @@
 """The compiled kernels as Python calls.
 
-Owns the C signatures. torch is imported first, so that the library finds torch's OpenMP already
-loaded and both share one pool of threads. Calls take addresses; what they point to must live until
-the call returns, which it does because the caller holds it.
-It must never keep a tensor, nor check what a plan has already established.
+Owns the C signatures, and which OpenMP they find: that of torch where it is installed, so that both
+share one pool of threads should torch be imported, too. Calls take addresses; what they point to
+must live until the call returns, which it does because the caller holds it.
+It must never keep an array, nor check what a plan has already established.
 """
 
+import contextlib
 import ctypes
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch  # noqa: F401  before the library, see above
 
 from gpu_worker.native.structures import VIEWS
 
@@ -34,6 +35,7 @@ class Library:
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
+        _load_openmp()
         self._loaded = ctypes.CDLL(str(path))
         for name, (arguments, result) in _SIGNATURES.items():
             call = getattr(self._loaded, name)
@@ -44,5 +46,17 @@ class Library:
         assert sizes[:-1].tolist() == expected, "the structures are those of the C sources"
         self.panel = int(sizes[-1])  # outputs that lie together in a packed weight
 
+    def set_threads(self, threads: int) -> None:
+        """How many work at calls of this thread from now on, and at torch's."""
+        self._loaded.omp_set_num_threads(threads)
+
     def call(self, name: str, *arguments: object) -> Any:
         return getattr(self._loaded, name)(*arguments)
+
+
+def _load_openmp() -> None:
+    """Without importing torch, which takes a second; elsewhere the system's serves as well."""
+    torch = find_spec("torch")
+    for folder in (torch and torch.submodule_search_locations) or ():
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(str(Path(folder) / "lib" / "libgomp.so.1"), ctypes.RTLD_GLOBAL)

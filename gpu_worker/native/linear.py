@@ -9,8 +9,8 @@ import ctypes
 from typing import Any
 
 import numpy as np
-import torch
 
+from gpu_worker.bf16 import Wide
 from gpu_worker.kernels import Parameter
 from gpu_worker.native.arrays import aligned_empty
 from gpu_worker.native.library import Library
@@ -37,19 +37,19 @@ class Panels:
         shape, kind = _LAYOUT[numeric](library, outputs, depth)
 
         def pack(panels: Array) -> None:
-            dense = parameter.weight.to(torch.bfloat16).contiguous()
-            given = (dense.data_ptr(), outputs, depth, is_gate, panels.ctypes.data)
+            dense = parameter.rounded
+            given = (dense.ctypes.data, outputs, depth, is_gate, panels.ctypes.data)
             library.call(_PACK[numeric], *given)
 
         self._panels = packed.take(shape, kind, pack)
-        self._bias = None if parameter.bias is None else parameter.bias.contiguous()
+        self._bias = parameter.bias
         self.view = WeightView(
             kind=KIND_INT8 if numeric == "int8" else KIND_BF16,
             outputs=outputs,
             depth=depth,
             panels=self._panels.ctypes.data,
             scales=None,
-            bias=None if self._bias is None else self._bias.data_ptr(),
+            bias=None if self._bias is None else self._bias.ctypes.data,
         )
 
 
@@ -81,26 +81,26 @@ class PanelLinear:
         self._view = self._panels.view
         self._at = ctypes.addressof(self._view)
 
-    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+    def __call__(self, rows: Wide) -> Wide:
         """The products; of a gate, silu(gate) * up."""
         width = self._view.outputs // (2 if self._is_gate else 1)
-        result = torch.empty(len(rows), width)
+        result = np.empty((len(rows), width), np.float32)
         room = self._room(len(rows))
         self._library.call(
             "pie_product",
-            *(self._at, rows.data_ptr(), len(rows), room.ctypes.data),
-            *(GATE if self._is_gate else STORE, result.data_ptr(), width),
+            *(self._at, rows.ctypes.data, len(rows), room.ctypes.data),
+            *(GATE if self._is_gate else STORE, result.ctypes.data, width),
         )
         return result
 
-    def best(self, rows: torch.Tensor) -> tuple[Array, Array]:
+    def best(self, rows: Wide) -> tuple[Array, Array]:
         """The first of the outputs with the greatest product, and whether all are finite."""
         count = len(rows)
         best, finite = np.empty(count, np.int64), np.empty(count, np.bool_)
         room = self._room(count)
         self._library.call(
             "pie_best",
-            *(self._at, rows.data_ptr(), count, room.ctypes.data),
+            *(self._at, rows.ctypes.data, count, room.ctypes.data),
             *(best.ctypes.data, finite.ctypes.data),
         )
         return best, finite

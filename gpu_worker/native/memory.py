@@ -6,7 +6,6 @@ It must never know who owns a page; the engine does.
 """
 
 import numpy as np
-import torch
 
 from gpu_worker.models.config import DecoderConfig
 from gpu_worker.native.arrays import aligned_zeros
@@ -21,8 +20,8 @@ class PagedMemory:
         heads, width = config.key_heads, config.head_width
         keys = (config.layers, pages, heads, width, PAGE_SIZE)
         values = (config.layers, pages, heads, PAGE_SIZE, width)
-        self.keys = torch.from_numpy(aligned_zeros(keys, np.float32))
-        self.values = torch.from_numpy(aligned_zeros(values, np.float32))
+        self.keys = aligned_zeros(keys, np.float32)
+        self.values = aligned_zeros(values, np.float32)
 
     def copy_page(self, source: int, target: int) -> None:
         for memory in (self.keys, self.values):

@@ -17,8 +17,9 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, ReaderTensor
 from gguf.quants import dequantize
 
+from gpu_worker.bf16 import Wide
 from pie_trio.errors import BadModel
-from pie_trio.services.tensor_file import TensorSource, Wide
+from pie_trio.services.tensor_file import TensorSource
 
 _ARCHITECTURES: Mapping[str, str] = {"llama": "llama", "qwen2": "qwen2"}
 _TOP_NAMES: Mapping[str, str] = {

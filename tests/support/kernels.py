@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from gpu_worker.kernel_choice import capability
 from gpu_worker.kernels import Kernels
-from gpu_worker.native.build import PORTABLE, NoKernels, loaded_kernels, variant_for
-from gpu_worker.native.build import VARIANTS as VARIANT_OF
+from gpu_worker.native.build import NEEDS, PORTABLE, NoKernels, loaded_kernels, processor_flags
 from gpu_worker.native.kernels import NativeKernels
 from gpu_worker.native.library import Library
 from gpu_worker.torch_kernels import TorchKernels
@@ -23,18 +21,12 @@ KINDS = ("torch", *VARIANTS)
 
 def library(variant: str) -> Library:
     """A compiled variant, or the test that asks for it is skipped."""
-    if variant != PORTABLE and not _runs(variant):
+    if not processor_flags().issuperset(NEEDS[variant]):
         pytest.skip(f"this processor does not run {variant}")
     try:
         return loaded_kernels(Home.default().root / "kernels", variant, Library)
     except NoKernels as error:
         pytest.skip(str(error))
-
-
-def _runs(variant: str) -> bool:
-    """A processor runs the variants of all smaller ones."""
-    names = list(VARIANT_OF.values())
-    return variant_for(capability()) in names[names.index(variant) :]
 
 
 def kernels(kind: str, numeric: str = "bf16") -> Kernels:
