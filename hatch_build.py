@@ -72,7 +72,7 @@ def _put_beside_sources(made: list[tuple[Path, str]]) -> None:
     for path, place in made:
         to = ROOT / place
         to.parent.mkdir(exist_ok=True)
-        shutil.copy2(path, to)
+        shutil.copyfile(path, to)  # as any other file of the tree, for all who may read it
 
 
 def _platform() -> str:
