@@ -198,6 +198,46 @@ async def test_an_error_shows_the_lines_of_the_program_only(tmp_path: Path) -> N
     assert "context.py" not in error
 
 
+async def test_what_the_engine_refuses_is_told_in_one_line_that_names_the_place(
+    tmp_path: Path,
+) -> None:
+    error = await error_of(
+        tmp_path, "queue = get_model().create_queue()\nqueue.allocate_pages(9999)"
+    )
+    assert error.startswith("OutOfPages: needed 9999 pages, 512 of 512 are free")
+    assert error.endswith("(program.py, line 6)")
+
+
+async def test_no_bound_is_too_large_for_the_host(tmp_path: Path) -> None:
+    body = """
+if args:
+    return "a child"
+context = Context(get_model())
+context.fill("hello")
+text = await context.generate(10**30, stop=max_tokens(3)).collect()
+waiting = [asyncio.ensure_future(asyncio.sleep(each)) for each in (1e30, float("inf"))]
+await asyncio.sleep(0.001)
+async with start_child("", "x", deadline=float("inf")) as child:
+    return [bool(text), [each.done() for each in waiting], await child.outcome()]
+"""
+    assert await value_of(tmp_path, body) == [True, [False, False], "a child"]
+
+
+async def test_a_turn_in_which_the_model_said_nothing_is_a_turn(tmp_path: Path) -> None:
+    body = """
+context = Context(get_model())
+for question in ("first", "second"):
+    context.fill_user(question)
+    await context.generate(0).collect()
+context.fill_user("third")
+await context.flush()
+return [context.model.tokenizer.decode(context.tokens)]
+"""
+    (text,) = await value_of(tmp_path, body)
+    assert [text.count(word) for word in ("first", "second", "third")] == [1, 1, 1]
+    assert text.index("first") < text.index("second") < text.index("third")
+
+
 async def test_a_program_that_does_not_compile_says_where(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text("def main(:\n    pass\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,20 @@ async def test_behind_the_call_that_differs_nothing_of_children_is_shown(tmp_pat
     shown = str(joined(again))
     assert "['one'] ends" in shown
     assert "['two'] ends" not in shown
+
+
+async def test_a_recording_that_stops_within_a_child_shows_what_was_printed_until_then(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "printing.py"
+    path.write_text(PRINTING)
+    recorded = await record(tmp_path, path)
+    lines = recorded.path.read_text().splitlines(keepends=True)
+    prints = [place for place, line in enumerate(lines) if b64encode(b"x" * 9).decode() in line]
+    recorded.path.write_text("".join(lines[: prints[0] + 1]))
+    verdict, again = await replayed(recorded.path, path)
+    assert verdict.agreement is Agreement.CUT
+    assert "xxx" in joined(again)[-1][1]
 
 
 async def test_who_was_not_started_by_the_program_is_not_shown(tmp_path: Path) -> None:

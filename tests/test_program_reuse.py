@@ -108,7 +108,7 @@ async def test_no_message_of_the_swarm_is_lost_however_its_members_start(
         for place in order:
             more = ("--idea", "a lighthouse") if place == 0 else ()
             members[place] = await world.launch(
-                "agent-swarm", roles[place], "--max-tokens", "4", *more
+                "agent-swarm", "--role", roles[place], "--max-tokens", "4", *more
             )
         for place in range(4):
             await read_all(members[place])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.program_table import INFERLETS, PAGE, PAPER, c_lines, python_lines, render
+
+C_TYPES = {"number": "int", "decimal": "float", "option": "string", "flag": "bool"}
 
 
 def test_the_page_of_programs_is_current() -> None:
@@ -32,14 +35,38 @@ def test_documentation_and_comments_are_no_lines() -> None:
     assert c_lines("/* why\n */\nint x; /* that */\n  // and\n") == 1
 
 
-def flags(program: Path) -> set[str]:
-    """Those that the source reads; a positional argument has no dashes and none here."""
+def parameters(program: Path) -> dict[str, tuple[str, bool]]:
+    """The type of each option that the source reads, and whether it may be left out."""
     if (program / "main.c").exists():
-        found = re.findall(r'TEXT\("--([a-z-]+)"\)', (program / "main.c").read_text("utf-8"))
-        return {*found} - {"help"}
-    source = (program / "main.py").read_text("utf-8")
-    models = {"model"} if "add_model" in source else set[str]()
-    return {*re.findall(r'add_(?:argument|number|list)\(\s*"--([a-z-]+)"', source)} | models
+        source = (program / "main.c").read_text("utf-8")
+        taken = re.findall(
+            r'take_(number|decimal|option|flag)\(&\w+, TEXT\("--([a-z-]+)"\)', source
+        )
+        missing = re.findall(r'TEXT\("--([a-z-]+) is missing', source)
+        return {name: (C_TYPES[by], name not in missing) for by, name in taken if name != "help"}
+    tree = ast.parse((program / "main.py").read_text("utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    found = [option(node) for node in calls if isinstance(node.func, ast.Attribute)]
+    return {name: told for each in found if each is not None for name, told in [each]}
+
+
+def option(call: ast.Call) -> tuple[str, tuple[str, bool]] | None:
+    """What one call of the parser adds."""
+    assert isinstance(call.func, ast.Attribute)
+    by, values = (
+        call.func.attr,
+        [each.value for each in call.args if isinstance(each, ast.Constant)],
+    )
+    more = {each.arg: getattr(each.value, "value", None) for each in call.keywords}
+    if by == "add_model":
+        return "model", ("string", True)
+    if by not in ("add_number", "add_list", "add_argument"):
+        return None
+    kind = "bool" if more.get("action") == "store_true" else "string"
+    if by == "add_number":
+        is_whole = not any(isinstance(each, float) for each in (values[1], more.get("least")))
+        kind = "int" if is_whole else "float"
+    return str(values[0]).removeprefix("--"), (kind, not more.get("required"))
 
 
 @pytest.mark.parametrize(
@@ -47,6 +74,8 @@ def flags(program: Path) -> set[str]:
     sorted(path.parent for path in INFERLETS.glob("*/Pie.toml")),
     ids=lambda path: path.name,
 )
-def test_a_manifest_names_the_flags_of_its_program(program: Path) -> None:
+def test_a_manifest_names_the_options_of_its_program(program: Path) -> None:
     manifest = tomllib.loads((program / "Pie.toml").read_text("utf-8"))
-    assert {*manifest.get("parameters", {})} == flags(program)
+    told = manifest.get("parameters", {})
+    found = {name: (each["type"], each.get("optional", False)) for name, each in told.items()}
+    assert found == parameters(program)

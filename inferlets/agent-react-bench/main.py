@@ -22,7 +22,7 @@ def read_arguments(args: list[str]) -> Namespace:
     parser.add_argument("--drop-tools", action="store_true", help="forget a tool's text after use")
     parser.add_number("--max-tokens", 50, "so many tokens a turn")
     parser.add_number("--delay-ms", 100, "how long a tool takes")
-    parser.add_number("--repeat-document", 3, "its length, in times")
+    parser.add_number("--repeat-document", 3, "its length, in times", most=100)
     parser.add_model("which model acts")
     return parser.parse_args(args)
 

@@ -19,7 +19,7 @@ NAMES = list(ROLES)
 
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("agent-swarm", "one of four writers who pass a story on")
-    parser.add_argument("role", choices=NAMES, help="which of the writers")
+    parser.add_argument("--role", required=True, choices=NAMES, help="which of the writers")
     parser.add_argument("--group", default="0", help="writers of a group work on one story")
     parser.add_argument("--idea", help="what the first one starts from (default: the client says)")
     parser.add_number("--max-tokens", 96, "at most so many tokens")
@@ -48,7 +48,7 @@ async def main(args: list[str]) -> str:
     wanted = read_arguments(args)
     place = NAMES.index(wanted.role)
     if place == 0:
-        before = wanted.idea or await receive()
+        before = await receive() if wanted.idea is None else wanted.idea
     else:
         before = await take_over(wanted.group, NAMES[place - 1])
     context = Context(wanted.model)

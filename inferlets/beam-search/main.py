@@ -8,7 +8,7 @@ from inferlet import ArgumentParser, Context, send
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("beam-search", "writes the likeliest of several texts")
     parser.add_argument("--prompt", default="What is the capital of France?", help="the question")
-    parser.add_number("--beams", 3, "so many texts at a time", least=1)
+    parser.add_number("--beams", 3, "so many texts at a time", least=1, most=256)
     parser.add_number("--max-tokens", 32, "at most so many tokens")
     parser.add_model("which model writes")
     return parser.parse_args(args)

@@ -9,7 +9,7 @@ from inferlet import ArgumentParser, Context, Sampler, send
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("best-of-n", "draws answers and keeps the best")
     parser.add_argument("--prompt", default="Name a colour of the rainbow.", help="the question")
-    parser.add_number("--samples", 4, "so many answers", least=1)
+    parser.add_number("--samples", 4, "so many answers", least=1, most=1000)
     parser.add_number("--temperature", 0.8, "what makes them differ")
     parser.add_number("--max-tokens", 48, "at most so many tokens each")
     parser.add_model("which model answers")

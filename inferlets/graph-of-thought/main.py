@@ -14,10 +14,16 @@ TEXT = (
 LENGTHS = "4,32,16,8,4,16,3,32"
 
 
+def length(text: str) -> int:
+    if not 0 <= int(text) <= 100_000:
+        raise ValueError(text)
+    return int(text)
+
+
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("graph-of-thought", "proposes many summaries and joins them")
     parser.add_argument("--text", default=TEXT, help="what to summarise")
-    parser.add_list("--proposals", LENGTHS, "tokens of each proposal, by commas", int)
+    parser.add_list("--proposals", LENGTHS, "tokens of each proposal, by commas", length)
     parser.add_number("--max-tokens", 48, "at most so many for a join")
     parser.add_model("which model writes")
     return parser.parse_args(args)

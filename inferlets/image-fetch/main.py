@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from inferlet import ArgumentParser, fetch, get_model, send
 
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by the colour type of the PNG
+PIXELS_MAX = 1_000_000
 PNG, JPEG, GIF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"GIF8"
 
 
@@ -20,21 +21,20 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def predict(kind: int, left: int, up: int, corner: int) -> int:
-    if kind < 4:
-        return (0, left, up, (left + up) // 2)[kind]
-    guess = left + up - corner
-    return min((left, up, corner), key=lambda value: abs(guess - value))
+    nearest = min((left, up, corner), key=lambda value: abs(left + up - corner - value))
+    return (0, left, up, (left + up) // 2, nearest)[kind]
 
 
 def decode_png(data: bytes) -> tuple[int, int, list[bytes], int]:
     """Width, height, rows and the channels of a pixel."""
     parts = list(chunks(data))
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", dict(parts)[b"IHDR"])
-    if depth != 8 or interlaced:
-        raise ValueError("only PNG of eight bits, not interlaced")
+    if depth != 8 or interlaced or not 0 < width * height <= PIXELS_MAX:
+        raise ValueError("only PNG of eight bits, not interlaced, of a million pixels at most")
     step = CHANNELS[colour]
     stride = width * step
-    raw = zlib.decompress(b"".join(part for kind, part in parts if kind == b"IDAT"))
+    packed = b"".join(part for kind, part in parts if kind == b"IDAT")
+    raw = zlib.decompressobj().decompress(packed, height * (stride + 1))
     rows, above = [], bytes(stride)
     for start in range(0, height * (stride + 1), stride + 1):
         row = bytearray(raw[start + 1 : start + 1 + stride])
@@ -84,8 +84,10 @@ async def main(args: list[str]) -> str:
     try:
         image = await read(parser.parse_args(args).url)
         found = f"{len(image)} bytes: {describe(image)}"
-    except (ValueError, LookupError, struct.error, zlib.error) as wrong:
+    except ValueError as wrong:
         raise SystemExit(f"no image: {wrong}") from None
+    except (LookupError, struct.error, zlib.error):
+        raise SystemExit("no image: it is damaged, or cut off") from None
     send(found)
     if "input_image" not in get_model().traits:
         send("; unavailable: this model does not see images")

@@ -8,7 +8,7 @@ from inferlet import ArgumentParser, Context, any_of, max_tokens, send, stop_tok
 def read_arguments(args: list[str]) -> Namespace:
     parser = ArgumentParser("jacobi-decoding", "writes several tokens a pass, and the same text")
     parser.add_argument("--prompt", default="Count from one to twenty.", help="the question")
-    parser.add_number("--guesses", 5, "so many tokens ahead")
+    parser.add_number("--guesses", 5, "so many tokens ahead", most=256)
     parser.add_number("--max-tokens", 64, "at most so many tokens")
     parser.add_model("which model writes")
     return parser.parse_args(args)

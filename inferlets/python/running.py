@@ -11,9 +11,11 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from componentize_py_types import Err
+from inferlet.errors import Refused
 from inferlet.host import HostPoller
 from inferlet.loop import HostLoop
 from inferlet.runtime import set_return
@@ -52,7 +54,11 @@ def tellable(reason: str) -> str:
 
 
 def describe(error: BaseException, file: str) -> str:
-    """A traceback with the frames of the program's own `file`."""
+    """A traceback with the frames of the program's own `file`; what the engine refused is no fault
+    in it, and told in one line."""
+    if isinstance(error, Refused):
+        lines = [at for frame, at in traceback.walk_tb(error.__traceback__) if _is_of(frame, file)]
+        return f"{type(error).__name__}: {error} ({file}, line {lines[-1] if lines else '?'})"
     report = traceback.TracebackException.from_exception(error)
     part: traceback.TracebackException | None = report
     while part is not None:
@@ -60,3 +66,7 @@ def describe(error: BaseException, file: str) -> str:
         part.stack = traceback.StackSummary.from_list(own)
         part = part.__cause__ or part.__context__
     return "".join(report.format()).rstrip()
+
+
+def _is_of(frame: FrameType, file: str) -> bool:
+    return frame.f_code.co_filename.endswith(file)

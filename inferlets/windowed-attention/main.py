@@ -26,6 +26,8 @@ async def main(args: list[str]) -> dict[str, object]:
     wanted = read_arguments(args)
     context = Context(wanted.model)
     prompt = context.model.tokenizer.encode(wanted.prompt)
+    if not prompt:
+        raise SystemExit("the prompt has no tokens")
     context.fill_tokens(prompt, rows=[seen_from(i, wanted.window) for i in range(len(prompt))])
 
     def forget() -> None:

@@ -16,6 +16,7 @@ from inferlet.messaging import send
 from inferlet.model import Model, get_model
 
 HELP_WIDTH = 96  # a program has no terminal to ask
+WHOLE_MAX = 1_000_000  # of a whole number that nobody has bounded: more would never end
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -34,10 +35,12 @@ class ArgumentParser(argparse.ArgumentParser):
         default: float | None,
         help_text: str,
         least: float = 0,
-        most: float = math.inf,
+        most: float | None = None,
     ) -> None:
         """An argument that is a number in these bounds, whole if `default` and `least` are."""
         kind = float if isinstance(default, float) or isinstance(least, float) else int
+        if most is None:
+            most = WHOLE_MAX if kind is int else math.inf
         if default is not None:
             help_text = f"{help_text} (default: {default})"
         self.add_argument(
@@ -51,10 +54,13 @@ class ArgumentParser(argparse.ArgumentParser):
         by a `ValueError` or a `LookupError`."""
 
         def read_all(text: str) -> list[object]:
+            return [read_one(part) for part in text.split(",")]
+
+        def read_one(part: str) -> object:
             try:
-                return [read(part) for part in text.split(",")]
+                return read(part)
             except (ValueError, LookupError):
-                raise argparse.ArgumentTypeError(f"{text!r} cannot be read") from None
+                raise argparse.ArgumentTypeError(f"{part!r} makes no sense there") from None
 
         self.add_argument(name, type=read_all, default=default, help=help_text)
 

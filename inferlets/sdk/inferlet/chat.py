@@ -30,7 +30,7 @@ class Chat:
 
     def say(self, role: str, content: str) -> None:
         """Adds a message; it reaches the context with the next pass."""
-        if self.written:
+        if self.written or (self.written is not None and self.is_complete):
             self.messages.append({"role": "assistant", "content": self.written})
         self.messages.append({"role": role, "content": content})
         self.written = "" if role == "user" else None

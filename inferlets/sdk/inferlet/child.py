@@ -15,7 +15,7 @@ from componentize_py_types import Err
 from wit_world.imports import child, errors
 
 from inferlet.errors import Refused, exception_of, raised
-from inferlet.host import settled, utf8
+from inferlet.host import in_milliseconds, settled, utf8
 
 
 class ChildFailed(Refused):
@@ -99,6 +99,6 @@ class Child:
 
 def start_child(program: str = "", *arguments: str, deadline: float | None = None) -> Child:
     """Starts an installed program, or this one again; `deadline` is in seconds from now."""
-    milliseconds = None if deadline is None else max(0, round(deadline * 1000))
+    texts = [*map(utf8, arguments)]
     with raised():
-        return Child(child.start(utf8(program), [*map(utf8, arguments)], milliseconds))
+        return Child(child.start(utf8(program), texts, in_milliseconds(deadline)))

@@ -22,7 +22,7 @@ from inferlet.sequence import Tokens, TokenSequence
 from inferlet.stop import StopCondition
 
 CHUNK_MAX = 64
-RESERVE_PAGES = 4  # that a sequence takes in advance
+RESERVE_PAGES = 4  # that a sequence takes in advance; when they are full, it asks again
 
 
 class Decoder:
@@ -122,7 +122,7 @@ class Decoder:
             sampler=_controls_of(sampler),
             stop_tokens=list(stop.tokens),
             stop_sequences=[list(each) for each in stop.sequences],
-            max_tokens=tokens_max,
+            max_tokens=min(tokens_max, len(handles) * size - end + 1),
             earlier=sequence.tokens[:start] if sampler.repetition_penalty != 1 else [],
             generated=list(generated) if sampler.counts_text else [],
         )

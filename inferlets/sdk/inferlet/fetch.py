@@ -15,7 +15,7 @@ from wit_world.imports import errors
 from wit_world.imports import fetch as host_fetch
 
 from inferlet.errors import Refused, exception_of, raised
-from inferlet.host import settled
+from inferlet.host import in_milliseconds, settled
 
 
 class FetchFailed(Refused):
@@ -53,10 +53,9 @@ async def fetch(
     seconds: float | None = None,
 ) -> Response:
     """Asks another host. Raises `ValueError` if it may not be asked, `FetchFailed` if it fails."""
-    milliseconds = None if seconds is None else max(1, round(seconds * 1000))
     given = list((headers or {}).items())
     with raised():
-        pending = host_fetch.send(method, url, given, body, milliseconds)
+        pending = host_fetch.send(method, url, given, body, in_milliseconds(seconds))
     with pending:
         await settled(pending)
         answer = pending.get()

@@ -17,6 +17,7 @@ from wit_world.imports import poll as wasi_poll
 from inferlet.loop import HostLoop
 
 NANOSECONDS = 1_000_000_000
+HORIZON = 2.0**63  # nanoseconds or milliseconds: no wait is longer
 
 
 class Pending(Protocol):
@@ -30,6 +31,11 @@ async def settled(pending: Pending) -> None:
     loop = cast("HostLoop", asyncio.get_running_loop())
     with pending.pollable() as pollable:
         await loop.wait(pollable)
+
+
+def in_milliseconds(seconds: float | None) -> int | None:
+    """A bound of time as the host wants it; none stays none."""
+    return None if seconds is None else round(min(max(seconds * 1000, 0), HORIZON))
 
 
 def utf8(text: str) -> str:
@@ -65,7 +71,7 @@ class HostPoller:
         if until is None:
             return list(wasi_poll.poll(list(pollables)))
         # Rounded up, so that the clock has reached `until` when the timer wakes us.
-        instant = math.ceil(until * NANOSECONDS) + 1
+        instant = math.ceil(min(until * NANOSECONDS, HORIZON)) + 1
         with monotonic_clock.subscribe_instant(instant) as timer:
             places = wasi_poll.poll([*pollables, timer])
         return [place for place in places if place < len(pollables)]
