@@ -34,7 +34,7 @@ $(BIN)/python:
 	@echo "setup: making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.stamp-package: pyproject.toml | $(BIN)/python
+$(VENV)/.stamp-package: pyproject.toml hatch_build.py | $(BIN)/python
 	@echo "setup: installing the package and its tools (once; torch is large)"
 	@$(BIN)/python $(PIP) install -e '.[dev]'
 	@touch $@
@@ -57,6 +57,7 @@ lint: $(VENV)/.stamp-package
 
 types: $(VENV)/.stamp-package
 	$(BIN)/mypy
+	$(BIN)/mypy hatch_build.py
 
 check: lint types
 

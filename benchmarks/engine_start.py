@@ -38,7 +38,7 @@ def start_times(
         with _fresh_home(model) as copy:
             seconds = trio.run(_worker_seconds, copy, True)
             if (copy.parent.parent / KERNELS).exists():
-                raise PeerLost("the kernels are not installed as the sources have them")
+                raise PeerLost("it compiled kernels: install the package anew")
             yield FIRST, seconds
             yield SECOND, trio.run(_worker_seconds, copy, False)
         link = open_transformers()
