@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gpu_worker.interface import NUMERICS, Executor
+from gpu_worker.life import held, life_path
 from gpu_worker.serve import Seat, serve
 from gpu_worker.watch import Busy, start_watch
 from gpu_worker.wire import WorkerLimits
@@ -31,7 +32,8 @@ def main(arguments: list[str]) -> int:
             return _load(options, limits)
 
     seat = Seat(options.endpoint, options.generation, os.getpid())
-    return serve(seat, load, busy, _report)
+    with held(life_path(options.endpoint)):
+        return serve(seat, load, busy, _report)
 
 
 def _parser() -> argparse.ArgumentParser:

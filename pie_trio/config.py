@@ -143,7 +143,7 @@ class Limits:
     # Worker
     heartbeat_seconds: float = 1.0
     heartbeat_lost_seconds: float = 5.0
-    worker_look_seconds: float = 0.02  # between looks at a process that executes a batch
+    worker_dying_seconds: float = 0.02  # one that begins to exit is waited for, to tell how
     batch_seconds_max: float = 300.0
     worker_start_seconds: float = 120.0
     worker_restarts_max: int = 5  # in a row, without a batch and without lasting

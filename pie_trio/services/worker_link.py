@@ -19,6 +19,7 @@ import trio
 import zmq
 
 from gpu_worker import wire
+from gpu_worker.life import life_path
 from pie_trio.config import Limits, ModelSettings
 from pie_trio.errors import WorkerLost, retold
 from pie_trio.mailbox import Reply
@@ -96,7 +97,6 @@ class LocalLink:
         self._lost_event = trio.Event()
         self._ready: Reply[wire.Hello] = Reply()
         self._signs_of_life = 0
-        self._busy = trio.Event()
         self._work_identity = f"{generation}:work".encode()
         self.socket: TrioSocket | None = None
 
@@ -105,7 +105,6 @@ class LocalLink:
             raise retold(self._lost)
         in_flight = self._waiting[batch.number] = InFlight(batch, Reply())
         self._unanswered.add(batch.number)
-        self._busy.set()
         try:
             await self._send(batch)
             return await in_flight.reply.answer()
@@ -231,13 +230,12 @@ class LocalLink:
                 self.lose(f"a batch takes longer than {limits.batch_seconds_max:g} s")
 
     async def watch_signs_of_death(self, process: ProcessLike) -> None:
-        """While somebody waits for a batch: looks often whether the process has begun to die."""
-        while not process.is_dying():
-            if not self._waiting:
-                self._busy = trio.Event()
-                await self._busy.wait()
-            await trio.sleep(self._limits.worker_look_seconds)
-        self.lose(f"its process {process.pid} is dying")
+        """A large process takes its time to die. Whoever waits for it is told how it died, if it is
+        gone within a moment, and otherwise that it is dying."""
+        await self._ready.wait()
+        if await process.wait_dying():
+            await trio.sleep(self._limits.worker_dying_seconds)
+            self.lose(f"its process {process.pid} is dying")
 
     async def watch_process(self, process: ProcessLike) -> None:
         await process.wait()
@@ -270,7 +268,7 @@ async def open_local_worker(
         arguments = (command or worker_command)(spec, generation, endpoint)
         async with (
             open_router(context, endpoint, spec.limits.worker_frame_bytes) as link.socket,
-            open_process(link, lambda: WorkerProcess(arguments)),
+            open_process(link, lambda: WorkerProcess(arguments, life_path(endpoint))),
         ):
             yield link
 

@@ -12,16 +12,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
 import trio
+
+from gpu_worker.life import outlive
 
 if TYPE_CHECKING:
     from pie_trio.services.worker_link import WorkerSpec
 
 EPITAPH_BYTES = 4096  # of what it wrote last
-STAT_BYTES = 1024  # of /proc/<pid>/stat: far more than its first fields
-EXITING = 0x4  # PF_EXITING of the kernel, in the seventh field after the name (proc(5))
 
 
 class ProcessLike(Protocol):
@@ -30,7 +31,10 @@ class ProcessLike(Protocol):
     @property
     def pid(self) -> int: ...
     async def wait(self) -> None: ...
-    def is_dying(self) -> bool: ...
+    async def wait_dying(self) -> bool:
+        """Once it serves: returns when it begins to exit; false if only `wait` can tell."""
+        ...
+
     def kill(self) -> None: ...
     def epitaph(self) -> str: ...
     def close(self) -> None: ...
@@ -39,8 +43,9 @@ class ProcessLike(Protocol):
 class WorkerProcess:
     """One task at a time may wait for its end."""
 
-    def __init__(self, command: Sequence[str]) -> None:
-        """Raises `OSError`."""
+    def __init__(self, command: Sequence[str], life: Path) -> None:
+        """`life` is what the process holds as long as it lives. Raises `OSError`."""
+        self._life = life
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         try:
             self._popen = subprocess.Popen(
@@ -50,7 +55,7 @@ class WorkerProcess:
                 stderr=self._errors,
                 start_new_session=True,  # a Ctrl-C in the terminal is the engine's business
             )
-            self._pidfd, self._stat = self._open_views()
+            self._pidfd = self._open_view()
         except BaseException:
             self._errors.close()
             raise
@@ -64,15 +69,11 @@ class WorkerProcess:
             await trio.lowlevel.wait_readable(self._pidfd)
             self._popen.wait()
 
-    def is_dying(self) -> bool:
-        """Whether it has begun to exit. Its pidfd tells only when its memory has been torn down,
-        which takes long for a large process on a busy machine."""
-        try:
-            stat = os.pread(self._stat, STAT_BYTES, 0)
-        except OSError:
-            return True
-        state, *_, flags = stat[stat.rindex(b")") + 2 :].split(b" ", 7)[:7]
-        return state in b"ZX" or bool(int(flags) & EXITING)
+    async def wait_dying(self) -> bool:
+        """In a thread that outlasts a cancellation: it ends when the process does."""
+        return await trio.to_thread.run_sync(
+            outlive, self._life, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
+        )
 
     def kill(self) -> None:
         if self._popen.poll() is None:
@@ -88,18 +89,12 @@ class WorkerProcess:
     def close(self) -> None:
         trio.lowlevel.notify_closing(self._pidfd)
         os.close(self._pidfd)
-        os.close(self._stat)
         self._errors.close()
 
-    def _open_views(self) -> tuple[int, int]:
-        """Of the very process, whoever gets its number later: its pidfd, and what it is doing."""
+    def _open_view(self) -> int:
+        """Of the very process, whoever gets its number later."""
         try:
-            pidfd = os.pidfd_open(self._popen.pid)
-            try:
-                return pidfd, os.open(f"/proc/{self._popen.pid}/stat", os.O_RDONLY)
-            except OSError:
-                os.close(pidfd)
-                raise
+            return os.pidfd_open(self._popen.pid)
         except OSError:
             self._popen.kill()
             self._popen.wait()

@@ -58,7 +58,6 @@ def _base_limits() -> Limits:
         batch_seconds_max=20.0,
         worker_start_seconds=30.0,
         worker_restarts_max=20,
-        worker_look_seconds=1.0,
         heartbeat_seconds=3.0,
         heartbeat_lost_seconds=10.0,
         client_stall_seconds=10.0,

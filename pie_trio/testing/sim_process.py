@@ -31,14 +31,16 @@ class SimProcess:
     life: trio.CancelScope  # of the worker's tasks
     start_soon: Callable[..., None]  # outside of the worker
     how: str = ""
+    is_dying: trio.Event = attrs.field(factory=trio.Event)
     is_gone: trio.Event = attrs.field(factory=trio.Event)
     is_closed: bool = False
 
     async def wait(self) -> None:
         await self.is_gone.wait()
 
-    def is_dying(self) -> bool:
-        return bool(self.how)
+    async def wait_dying(self) -> bool:
+        await self.is_dying.wait()
+        return True
 
     def kill(self) -> None:
         self.die("killed by signal 9")
@@ -54,6 +56,7 @@ class SimProcess:
     def die(self, how: str) -> None:
         if not self.how:
             self.how = how
+            self.is_dying.set()
             self.life.cancel()
             self.start_soon(self._vanish)
 

@@ -19,7 +19,7 @@ import attrs
 
 from pie_trio.wasm import abi
 
-IDLE_TICKS: Final = 20  # so many ticks without a running guest, and the ticker goes to sleep
+IDLE_TICKS: Final = 2  # so many ticks without a running guest, and the ticker goes to sleep
 
 
 @attrs.frozen

@@ -7,7 +7,7 @@
 
 #include "border.h"
 
-#define IDLE_TICKS 20 /* so many without a running guest, and it goes to sleep */
+#define IDLE_TICKS 2 /* so many without a running guest, and it goes to sleep */
 
 typedef struct {
   void *engine;
