@@ -270,32 +270,6 @@ return [reason, sorted(ended)]
     assert ended == [False, False, True]
 
 
-async def test_pages_of_several_contexts_make_one_without_computing_again(tmp_path: Path) -> None:
-    body = f"""{FILLED}
-one, other = filled(range(60, 93)), Context(get_model())
-other.fill_tokens(range(100, 117), positions=range(32, 49))
-await one.flush()
-await other.flush()
-joined, read = Context(get_model()), filled(list(range(60, 92)) + list(range(100, 116)))
-joined.append(one)
-joined.append(other)
-held = joined.sequence.held
-for context in (joined, read):
-    context.fill_tokens([50, 51])
-is_untouched = await steps(one, 1) == await steps(filled(range(60, 93)), 1)
-return [held, await steps(joined, 8), await steps(read, 8), is_untouched]
-"""
-    held, joined, read, is_untouched = await value_of(tmp_path, body)
-    assert held == 48
-    assert joined == read
-    assert is_untouched
-
-
-async def test_pages_do_not_follow_pending_tokens(tmp_path: Path) -> None:
-    body = f"{FILLED}\none = filled(range(60, 93))\nawait one.flush()\none.append(one)"
-    assert "full pages" in await error_of(tmp_path, body)
-
-
 async def test_a_score_is_the_probability_that_was_told(tmp_path: Path) -> None:
     body = f"""{FILLED}
 import json

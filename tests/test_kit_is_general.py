@@ -1,13 +1,16 @@
 """No function of the kit is there for one program alone.
 
-A name counts as used where it stands in the source. What is used by one program and by nothing else
-in the kit is listed here, with what makes it general; what is used by none is the language of the
+A name counts as used where it stands in the source; within the kit, not where a function of the
+same name hands on to it. A name that lists, texts or mappings have too says nothing about who uses
+it, so each of those is listed with its users. What is used by one program and by nothing else in
+the kit is listed as well, with what makes it general; what is used by none is the language of the
 interface itself, and has tests of its own.
 """
 
 from __future__ import annotations
 
 import ast
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -23,9 +26,22 @@ GENERAL: Mapping[str, str] = {
     "for_min_p": "a sampler that is built in",
     "for_top_k": "a sampler that is built in",
     "for_top_k_top_p": "a sampler that is built in",
+    "json_schema": "one of the three languages of constraints",
+    "lark": "one of the three languages of constraints",
     "multinomial": "a sampler that is built in",
+    "regex": "one of the three languages of constraints",
     "start_child": "an interface of the engine",
 }
+AMBIGUOUS: Mapping[str, str] = {
+    "copy": "of a chat and of what is seen: every fork",
+    "decode": "beam-search, jacobi-decoding; of a queue: every generation",
+    "encode": "hierarchical-attention, modular-caching, output-validation, and others",
+    "extend": "hierarchical-attention; of a mask: whatever hides tokens",
+    "get": "agent-swarm, messaging; of the store: whatever opens what was saved",
+    "keys": "one of the five verbs of the key-value store",
+    "remove": "whatever drops masked pages",
+}
+BUILT_IN = {name for kind in (list, dict, str, bytes, set, tuple, deque) for name in dir(kind)}
 
 
 def functions(path: Path) -> Iterator[str]:
@@ -37,13 +53,24 @@ def functions(path: Path) -> Iterator[str]:
 
 
 def names(path: Path) -> set[str]:
-    """All that the source reads or calls by name."""
+    """All that the source reads or calls by name, but for what hands on under the same name."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+
+    def look(node: ast.AST, function: str) -> None:
         match node:
-            case ast.Attribute(attr=name) | ast.Name(id=name):
+            case ast.Attribute(attr=name) | ast.Name(id=name) if name != function:
                 found.add(name)
+            case ast.FunctionDef(name=function) | ast.AsyncFunctionDef(name=function):
+                pass
+        for child in ast.iter_child_nodes(node):
+            look(child, function)
+
+    look(ast.parse(path.read_text("utf-8")), "")
     return found
+
+
+def public() -> set[str]:
+    return {name for path in KIT for name in functions(path)}
 
 
 def lonely() -> dict[str, str]:
@@ -51,7 +78,7 @@ def lonely() -> dict[str, str]:
     users = {path.parent.name: names(path) for path in PROGRAMS}
     within = set[str]().union(*(names(path) for path in KIT))
     found = {}
-    for function in {name for path in KIT for name in functions(path)} - within:
+    for function in public() - within - BUILT_IN:
         by = [program for program, used in users.items() if function in used]
         if len(by) == 1:
             found[function] = by[0]
@@ -60,3 +87,7 @@ def lonely() -> dict[str, str]:
 
 def test_no_function_of_the_kit_serves_one_program_only() -> None:
     assert lonely().keys() == GENERAL.keys()
+
+
+def test_whoever_uses_a_function_with_a_name_that_others_have_is_known() -> None:
+    assert public() & BUILT_IN == AMBIGUOUS.keys()

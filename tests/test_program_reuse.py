@@ -71,6 +71,11 @@ async def test_modules_that_are_cached_are_composed_without_reading_them(tmp_pat
         arguments = ("--modules", "style,weather", "--max-tokens", "8")
         first, computed = await rows_of(world, "modular-caching", *arguments)
         second, composed = await rows_of(world, "modular-caching", *arguments)
+        _, forgotten = await rows_of(world, "modular-caching", "--modules", "style", "--invalidate")
+        _, third = await rows_of(world, "modular-caching", *arguments)
+    assert forgotten == {"style": True}
+    assert list(third["from_cache"].values()) == [False, True]
+    assert third["text"] == computed["text"]
     assert list(composed["from_cache"].values()) == [True, True]
     assert composed["text"] == computed["text"]
     assert second == first - composed["tokens_composed"]

@@ -43,8 +43,13 @@ class Recursion:
     async def _divides(self, trunk: Context, problem: str) -> bool:
         if self._script:
             return self._script.pop(0)
-        asked = f"Is this problem easy? Answer <leaf> if so, else <branch>. {problem}"
-        return "<branch>" in await self._say(trunk, asked)
+        asked = trunk.fork()
+        asked.fill_user(f"Is this problem easy? Answer <leaf> if so, else <branch>. {problem}")
+        await asked.flush()
+        answers = [trunk.model.tokenizer.encode(f"<{name}>") for name in DIVIDES]
+        scores = await asyncio.gather(*(asked.fork().score(answer) for answer in answers))
+        branch, leaf = map(sum, scores)
+        return branch > leaf
 
     async def _say(self, trunk: Context, prompt: str) -> str:
         """Every question is a fork of the common start, so nothing is read twice."""

@@ -33,7 +33,8 @@ GREEDY = Sampler.greedy()
 class Context:
     """One conversation or branch of one. It runs one pass at a time; `fork` it to run two.
 
-    `sequence` has the tokens with their places and pages: read it, change it through the methods.
+    `sequence` has the tokens with their places and pages. The methods keep these in step; so does
+    whoever changes it himself.
     """
 
     def __init__(self, model: Model) -> None:
@@ -103,15 +104,6 @@ class Context:
             twin.sequence.pages.append(twin.queue.copy_of(page, partial))
             twin.sequence.held += partial
         return twin
-
-    def append(self, other: Context) -> None:
-        """Adds the full pages that another context holds; nothing is computed again.
-
-        The tokens keep the positions, and what they saw, from there. Only whole pages can be
-        followed by others.
-        """
-        self._decoder.end(self.sequence)
-        self.sequence.append(other.sequence)
 
     def truncate(self, length: int) -> None:
         """Forgets the tokens from `length` on; the last one left is read again."""

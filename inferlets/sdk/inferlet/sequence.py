@@ -75,16 +75,6 @@ class TokenSequence:
         twin.held = len(twin.pages) * self.page_size
         return twin
 
-    def append(self, other: TokenSequence) -> None:
-        """Adds the full pages of another sequence with their tokens."""
-        if len(self.tokens) != self.held or self.held % self.page_size:
-            raise ValueError("pages can only follow full pages without pending tokens")
-        pages = other._share(other.held // self.page_size)
-        end = len(pages) * self.page_size
-        self.fill(other.tokens[:end], other.positions[:end])
-        self.pages += pages
-        self.held += end
-
     def truncate(self, length: int) -> None:
         """Forgets the tokens from `length` on."""
         del self.tokens[length:], self.positions[length:]
