@@ -5,7 +5,7 @@
 #pragma once
 #include "pie.h"
 
-#define RESERVE_PAGES 4  /* that a stream takes in advance */
+#define RESERVE_PAGES 8  /* that a stream takes in advance, or as many as it has */
 #define CHUNK_TOKENS 64
 
 /* How tokens are chosen, as the WIT has it. All nought is greedy; temperature, top_k, top_p, min_p, a
@@ -113,11 +113,12 @@ HELPER bool counts_text(const sampler *how) {
   return how->repetition_penalty.some || how->frequency_penalty.some || how->presence_penalty.some;
 }
 
-/* Has the model go on by itself from the input, into at most RESERVE_PAGES more pages. */
+/* Has the model go on by itself from the input, into some more pages. */
 HELPER bool open_stream(context *text, uint32_t tokens_max, generate_token_stream *stream) {
   uint32_t total = text->tokens_held + text->input.length;
   uint32_t used = (total - 1) / text->page_size + 1;
-  uint32_t most = (used + RESERVE_PAGES) * text->page_size, wanted = total + tokens_max - 1;
+  uint32_t most = (used + (used > RESERVE_PAGES ? used : RESERVE_PAGES)) * text->page_size;
+  uint32_t wanted = total + tokens_max - 1;
   if (!grow_pages(text, wanted < most ? wanted : most)) return false;
   list_uint32 positions = {ALLOCATE(uint32_t, text->input.length), text->input.length};
   for (uint32_t i = 0; i < positions.length; i++) positions.data[i] = text->tokens_held + i;

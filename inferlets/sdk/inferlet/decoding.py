@@ -22,7 +22,7 @@ from inferlet.sequence import Tokens, TokenSequence
 from inferlet.stop import StopCondition
 
 CHUNK_MAX = 64
-RESERVE_PAGES = 4  # that a sequence takes in advance; when they are full, it asks again
+RESERVE_PAGES = 8  # that a sequence takes in advance, or as many as it has; then it asks again
 
 
 class Decoder:
@@ -107,7 +107,7 @@ class Decoder:
         if tokens_max < 1 or end - 1 in sequence.visibility.own_rows:
             tokens_max = 1  # those behind it do not see what this one sees
         used = -(-end // size)
-        wanted = min(-(-(end + tokens_max - 1) // size), used + RESERVE_PAGES)
+        wanted = min(-(-(end + tokens_max - 1) // size), used + max(used, RESERVE_PAGES))
         if wanted > len(sequence.pages):
             sequence.pages += self._queue.allocate_pages(wanted - len(sequence.pages))
         rows = sequence.visibility.rows(start, end)
