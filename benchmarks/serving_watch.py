@@ -29,6 +29,7 @@ class Step:
     passes: int
     cpu_asked: float
     cpu: float
+    tokens: int  # that were drawn, or distributions in their place
 
 
 @attrs.define(eq=False)
@@ -59,9 +60,10 @@ class WatchedLink:
         result = await self.link.execute(batch)
         answered, cpu = time.perf_counter(), time.process_time()
         rows = sum(len(request.tokens) for request in batch.requests)
-        self.observed.steps.append(
-            Step(asked, answered, result.step_seconds, rows, len(result.answers), cpu_asked, cpu)
-        )
+        tokens = sum(len(each.tokens) or len(each.distributions) for each in result.answers)
+        passes, seconds = len(result.answers), result.step_seconds
+        step = Step(asked, answered, seconds, rows, passes, cpu_asked, cpu, tokens)
+        self.observed.steps.append(step)
         return result
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.bars import paper
 from benchmarks.bars.paper import bars
-from benchmarks.paper.plots import plot
+from benchmarks.paper.plots import plot, taxes_of
 from benchmarks.paper.report import render
 
 ROUNDS = 5
@@ -174,6 +174,23 @@ def test_the_report_names_every_bar_and_every_section() -> None:
         "constraint",
     ):
         assert title in text
+
+
+def test_the_report_tells_how_many_tokens_each_side_has_written() -> None:
+    record = made_up()
+    for way, count in (("inferlet", 96), ("anew", 32), ("OpenVINO", 8)):
+        told = {"section": "fig8", "case": f"beam-search {way}", "measure": "tokens"}
+        record["samples"].append({**told, "round": 1, "value": count})
+    [line] = [line for line in render({**record, "bars": []}).splitlines() if "| beam-sea" in line]
+    assert "| 96 / 32 / - / - / 8 |" in line
+
+
+def test_taxes_are_drawn_from_few_to_many_whatever_was_measured_first() -> None:
+    record = made_up()
+    record["samples"].reverse()
+    sizes = [int(label.split()[-1]) for label, *_ in taxes_of(record) if "paper" not in label]
+    assert len(sizes) > 2
+    assert sizes == sorted(sizes)
 
 
 def test_what_was_measured_is_drawn_and_nothing_else(tmp_path: Path) -> None:

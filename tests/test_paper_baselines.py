@@ -121,7 +121,7 @@ def listening(heard: list[dict[str, Any]]) -> Iterator[str]:
             heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b'{"content": "{}"}')
+            self.wfile.write(b'{"content": "{}", "tokens_predicted": 2}')
 
         def log_message(self, *arguments: Any) -> None: ...
 
@@ -141,7 +141,9 @@ async def test_another_engine_is_asked_for_the_same_text_behind_a_line_of_this_r
     with listening(heard) as address:
         talk = PeerTalk(address, ChatTemplate(TEMPLATE), "Case 1.\n")
         assert await thoughts.constrained_decoding(talk) == "{}"
+        assert talk.counts == [2]
         await talk.remember([("text", "Once")])
+        assert talk.counts == []
     asked, remembered = heard
     assert asked["prompt"].startswith("Case 1.\n<user>Describe yourself")
     assert asked["grammar"] == thoughts.JSON_GRAMMAR

@@ -86,6 +86,7 @@ class PeerTalk:
     template: ChatTemplate
     nonce: str  # stands before every prompt, so that nothing is left of earlier rounds
     wishes: Mapping[str, Any] = {}
+    counts: list[int] = attrs.field(factory=list)  # tokens of each answer
 
     async def complete(self, parts: Sequence[Part], tokens: int, is_exact: bool = False) -> str:
         body = {
@@ -97,11 +98,13 @@ class PeerTalk:
             **self.wishes,
         }
         answer: dict[str, Any] = await trio.to_thread.run_sync(post, self.address, body)
+        self.counts.append(int(answer["tokens_predicted"]))
         return str(answer["content"])
 
     async def remember(self, parts: Sequence[Part]) -> None:
         """Its cache keeps what it has read."""
         await self.complete(parts, 1)
+        self.counts.clear()
 
     def wishing(self, **wishes: Any) -> PeerTalk:
         return attrs.evolve(self, wishes=wishes)

@@ -49,7 +49,7 @@ def plot(record: Record, folder: Path) -> None:
         folder / "table4.png",
         "Tax of programmability: a token at its client takes so many % longer than a bare step; "
         "less is better.",
-        _taxes(record),
+        taxes_of(record),
     )
     _draw(
         folder / "table5.png",
@@ -160,14 +160,19 @@ def _instances(record: Record) -> int:
     return round(record["facts"].get("fit", {}).get("instances", 0))
 
 
-def _taxes(record: Record) -> Bars:
+def taxes_of(record: Record) -> Bars:
     rows: Bars = []
-    for case in cases_of(record, "table4", "period"):
+    for case in sorted(cases_of(record, "table4", "period"), key=_by_size):
         bare = bare_seconds(record, case)
         period = by_round(record, "table4", case, "period")
         rows.append((case, joined(lambda a, b: 100 * (a / b - 1), period, bare), OURS))
     paper = [(f"paper, {size}", [100 * share], PAPER) for size, share in published.TAX.items()]
     return [*rows, *paper] if rows else []
+
+
+def _by_size(case: str) -> tuple[int, str]:
+    kind, _, size = case.rpartition(" ")
+    return int(size), kind
 
 
 def _policies(record: Record) -> Bars:

@@ -24,6 +24,10 @@ BASELINES = {
     "llama.cpp": "llama.cpp",
     "OpenVINO": "OpenVINO",
 }
+TOKENS_EXPLAINED = """
+*Tokens*: of the inferlet / (a) / (b) / llama.cpp / OpenVINO. Of our engine all that it has drawn,
+with guesses and every beam; of another one those of its answers.
+"""
 TAX_EXPLAINED = """
 *Bare*: the executor's time for a step of so many sequences, on the very worker that serves the
 guests, right before and after them. *Served*: a guest's time a token at its client, over WebSocket
@@ -144,17 +148,23 @@ def _techniques(record: Record) -> str:
         ours = by_round(record, "fig8", f"{name} inferlet", "latency")
         if not ours:
             continue
-        ratios = []
+        ratios, tokens = [], [_tokens(record, f"{name} inferlet")]
         for way in BASELINES:
             other = by_round(record, "fig8", f"{name} {way}", "latency")
             ratios.append(spread(joined(lambda a, b: a / b, ours, other)))
+            tokens.append(_tokens(record, f"{name} {way}"))
         rates = [by_round(record, "fig8", f"{name} {way}", "rate") for way in ("inferlet", "anew")]
         paper = NOTHING if theirs is None else f"{theirs:.2f}"
         rate = middle(joined(lambda a, b: a / b, *rates))
-        rows.append([name, middle(ours.values()), *ratios, rate, paper])
-    header = ["technique", "s", *map(_to, BASELINES), "throughput to (a)", "paper: to vLLM"]
+        rows.append([name, middle(ours.values()), " / ".join(tokens), *ratios, rate, paper])
+    ratios = [*map(_to, BASELINES), "throughput to (a)", "paper: to vLLM"]
     title = "Figure 8: techniques, latency of the inferlet to that of its client's requests"
-    return table(title, header, rows) + _reasons(record, [row[0] for row in rows])
+    told = table(title, ["technique", "s", "tokens", *ratios], rows)
+    return told + (TOKENS_EXPLAINED if rows else "") + _reasons(record, [row[0] for row in rows])
+
+
+def _tokens(record: Record, case: str) -> str:
+    return middle(by_round(record, "fig8", case, "tokens").values(), digits=0)
 
 
 def _reasons(record: Record, names: Sequence[str]) -> str:

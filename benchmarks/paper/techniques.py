@@ -173,23 +173,26 @@ def _warm_up(bench: Bench, chosen: Sequence[Technique]) -> None:
     for technique in chosen:
         for way in bench.ways(technique):
             if way == OURS or way in NAMES or technique is chosen[0]:
-                trio.run(_seconds, bench, technique, way, 1, "warm")
+                trio.run(_measured, bench, technique, way, 1, "warm")
 
 
 def _round(run: Run, bench: Bench, technique: Technique, turn: int) -> None:
     """One at a time in every round, several at once in the first."""
     for way in rotated(bench.ways(technique), turn):
         case = f"{technique.name} {way}"
-        seconds = trio.run(_seconds, bench, technique, way, 1, f"{turn}")
-        run.note(SECTION, case, turn, latency=seconds)
+        seconds, tokens = trio.run(_measured, bench, technique, way, 1, f"{turn}")
+        run.note(SECTION, case, turn, latency=seconds, tokens=tokens)
         if turn == 1 and not run.sizes.is_quick:
             many = run.sizes.of(MANY, least=2)
-            seconds = trio.run(_seconds, bench, technique, way, many, f"{turn} of {many}")
+            seconds, _ = trio.run(_measured, bench, technique, way, many, f"{turn} of {many}")
             run.note(SECTION, case, turn, rate=many / seconds)
 
 
-async def _seconds(bench: Bench, technique: Technique, way: str, count: int, name: str) -> float:
-    """Until all have answered. What a cache has kept is the long beginning, and nothing else."""
+async def _measured(
+    bench: Bench, technique: Technique, way: str, count: int, name: str
+) -> tuple[float, int]:
+    """Seconds until all have answered, and the tokens that were written for it. What a cache has
+    kept is the long beginning, and nothing else."""
     neighbour = bench.neighbour(way, technique.needs)
     if neighbour is not None:
         with neighbour.running():
@@ -198,7 +201,16 @@ async def _seconds(bench: Bench, technique: Technique, way: str, count: int, nam
                     neighbour.talk(address, f"Case {technique.name} {name}.{place}.\n")
                     for place in range(count)
                 ]
-                return await _timed(technique, talks)
+                seconds = await _timed(technique, talks)
+                return seconds, sum(sum(talk.counts) for talk in talks)
+    bench.served.steps()
+    seconds = await _served_seconds(bench, technique, way, count, name)
+    return seconds, sum(int(step["tokens"]) for step in bench.served.steps())
+
+
+async def _served_seconds(
+    bench: Bench, technique: Technique, way: str, count: int, name: str
+) -> float:
     served = open_proxy(bench.served.address, TRIP_SECONDS)
     async with served as address, open_client(address) as client:
         complete = await client.install_file(GUESTS / "complete.py", overwrite=True)

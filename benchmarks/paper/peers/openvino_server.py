@@ -86,6 +86,7 @@ class Pipeline:
             config.stop_token_ids = self._ends
         if "beams" in wanted:
             config.num_beams = wanted["beams"]
+            config.stop_criteria = genai.StopCriteria.EARLY  # nothing is looked for behind the best
             config.num_return_sequences = 1
         if "grammar" in wanted:
             grammar = genai.StructuredOutputConfig(grammar=wanted["grammar"])
