@@ -17,15 +17,17 @@ constraint = Constraint.regex(get_model(), {WORDS!r})
 trunk = Context(get_model())
 trunk.fill(args[0])
 found = []
-for temperature in (0.0, 1.0):
-    sampler = Sampler(temperature, seed=int(args[1]))
+penalties = {{"repetition_penalty": 1.3, "frequency_penalty": 0.2, "presence_penalty": 0.4}}
+for temperature, more in ((0.0, {{}}), (1.0, {{}}), (0.9, {{**penalties, "bias": {{98: -2.0}}}})):
+    sampler = Sampler(temperature, seed=int(args[1]), logprobs=1, **more)
     streamed = trunk.fork().generate(60, sampler, constraint=constraint)
     passed = trunk.fork().generate(60, sampler, before_step=lambda: None, constraint=constraint)
     guessed = trunk.fork().generate(
         60, sampler, drafter=lambda tokens: [97, 98, 122], constraint=constraint)
     texts = [await each.collect() for each in (streamed, passed, guessed)]
     assert constraint.is_complete(streamed.tokens)
-    found.append(texts)
+    told = [[one.logprob for one in each.logprobs] for each in (streamed, passed, guessed)]
+    found.append([*texts, told])
 return found
 """
 
@@ -34,9 +36,11 @@ return found
 async def test_streams_passes_and_guesses_write_the_same_text_under_a_constraint(
     seed: int, tmp_path: Path
 ) -> None:
-    for streamed, passed, guessed in await value_of(tmp_path, BOTH_WAYS, "Once", str(seed)):
+    for streamed, passed, guessed, told in await value_of(tmp_path, BOTH_WAYS, "Once", str(seed)):
         assert re.fullmatch(WORDS, streamed)
         assert streamed == passed == guessed
+        assert told[0] == told[1] == told[2]
+        assert len(told[0]) >= 3
 
 
 async def test_a_text_longer_than_the_pages_of_one_stream_goes_on_under_its_constraint(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.test_inferlet_context import FILLED
-from tests.test_inferlet_pretend import write
+from tests.test_inferlet_pretend import value_of, write
 from tests.world import open_world
 
 SAMPLERS = (
@@ -69,3 +69,66 @@ async def test_the_model_alone_writes_what_passes_write(start: int, tmp_path: Pa
     for sampler, alone, by_passes in zip(SAMPLERS, *values, strict=True):
         assert alone == by_passes, sampler
         assert bool(alone[4]) == ("logprobs" in sampler and bool(alone[1]))
+
+
+async def test_a_stop_that_only_the_program_knows_may_fall_anywhere_in_a_chunk(
+    tmp_path: Path,
+) -> None:
+    """What was decoded behind it is forgotten."""
+    body = f"""{FILLED}
+found = []
+for count in (1, 2, 16, 31, 32, 33, 50, 64, 65):
+    ways = []
+    for way in ({{}}, {{"before_step": lambda: None}}):
+        context = filled(range(60, 77))
+        stop = StopCondition(lambda tokens: 0 if len(tokens) == count else None)
+        generation = context.generate(200, Sampler(0.9, seed=5), stop, **way)
+        await generation.collect()
+        ways.append([generation.tokens, context.sequence.held, await steps(context, 20)])
+    found.append([count, *ways])
+return found
+"""
+    for count, alone, by_passes in await value_of(tmp_path, body):
+        assert len(alone[0]) == count
+        assert alone == by_passes
+
+
+async def test_a_fork_taken_while_the_model_decodes_ahead_holds_what_was_given_out(
+    tmp_path: Path,
+) -> None:
+    body = f"""{FILLED}
+found = []
+for place in (1, 15, 16, 17, 32, 40):
+    ways = []
+    for way in ({{}}, {{"before_step": lambda: None}}):
+        context, twins = filled(range(60, 77)), []
+        generation = context.generate(60, Sampler(0.9, seed=5), max_tokens(60), **way)
+        async for _ in generation:
+            if len(generation.tokens) >= place and not twins:
+                twins.append(context.fork())
+        before = list(twins[0].tokens)
+        ways.append([generation.tokens, before, await steps(twins[0], 20), await steps(context, 3)])
+    found.append(ways)
+return found
+"""
+    found = await value_of(tmp_path, body)
+    for alone, by_passes in found:
+        assert alone == by_passes
+    assert len({str(alone[0]) for alone, _ in found}) == 1, "a fork changes nothing of the text"
+
+
+async def test_no_character_is_split_wherever_a_chunk_ends(tmp_path: Path) -> None:
+    body = """
+constraint = Constraint.regex(get_model(), "(\u00e4|\u20ac|\U0001d11e){60}")
+context = Context(get_model())
+context.fill("go")
+generation = context.generate(400, Sampler(1.0, seed=3), constraint=constraint)
+pieces = [piece async for piece in generation]
+return [pieces, generation.text, len(generation.tokens)]
+"""
+    pieces, text, tokens = await value_of(tmp_path, body)
+    assert len(text) == 60
+    assert tokens > 120, "a character is several tokens"
+    assert "".join(pieces) == text
+    assert all(pieces)
+    assert "\ufffd" not in text
