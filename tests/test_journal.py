@@ -150,12 +150,18 @@ async def test_a_lost_worker_is_part_of_the_recording(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("body", "told"),
-    [("raise ValueError('broken')", "broken"), ("import sys; sys.exit(3)", "3")],
+    [
+        ("raise ValueError('broken')", "broken"),
+        ("import sys; sys.exit(3)", "3"),
+        ("inferlet.get_model().create_queue().forward_pass().input_tokens([1], [])", "positions"),
+    ],
 )
 async def test_a_fault_of_the_guest_happens_again(tmp_path: Path, body: str, told: str) -> None:
-    path = program(tmp_path, f"async def main(args):\n    {body}\n")
+    path = program(tmp_path, f"import inferlet\n\nasync def main(args):\n    {body}\n")
     recorded = await record(tmp_path, path)
     assert told in recorded.outputs[-1].value
+    is_of_a_call = "inferlet." in body
+    assert (calls_of(recorded)[-1].error_kind == "GuestFault") == is_of_a_call
     verdict, again = await replayed(recorded.path, path)
     assert verdict.agreement is Agreement.SAME, verdict.text
     assert joined(again) == joined(recorded.outputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from pie_trio.errors import BadJournal
 from pie_trio.events import HostCalled
 from pie_trio.guest_output import WRITING
-from pie_trio.replaying import Agreement
+from pie_trio.messages import OutputEvent
+from pie_trio.replaying import Agreement, FamilyOutput
 from tests.support.journals import joined, kept, record, replayed
 from tests.support.web_host import answer, open_web_host
 from tests.world import open_world, read_all
@@ -94,6 +96,16 @@ async def test_what_children_and_theirs_printed_is_shown_where_it_was_printed(
     verdict, again = await replayed(recorded.path, path)
     assert verdict.agreement is Agreement.SAME, verdict.text
     assert joined(again) == printed
+
+
+def test_what_came_behind_a_call_is_not_shown_before_it() -> None:
+    shown: list[OutputEvent] = []
+    events = [OutputEvent("stdout", text) for text in ("first", "second", "third")]
+    family = FamilyOutput(deque(zip((0, 2, 2), events, strict=True)), shown.append)
+    family.show_before(2)
+    assert shown == events[:1]
+    family.show_before(3)
+    assert shown == events
 
 
 async def test_behind_the_call_that_differs_nothing_of_children_is_shown(tmp_path: Path) -> None:
