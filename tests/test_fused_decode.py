@@ -84,7 +84,11 @@ for count in (1, 2, 16, 31, 32, 33, 50, 64, 65):
         stop = StopCondition(lambda tokens: 0 if len(tokens) == count else None)
         generation = context.generate(200, Sampler(0.9, seed=5), stop, **way)
         await generation.collect()
-        ways.append([generation.tokens, context.sequence.held, await steps(context, 20)])
+        ways.append([generation.tokens, context.sequence.held])
+        context.fill_tokens([61])
+        again = context.generate(40, Sampler(0.9, seed=6), max_tokens(40), **way)
+        await again.collect()
+        ways[-1] += [again.tokens, await steps(context, 3)]
     found.append([count, *ways])
 return found
 """
