@@ -38,7 +38,8 @@ class OutputBuffer:
         self._terminal: OutputEvent | None = None
         self._reader: OutputReader | None = None
         self._turn = trio.StrictFIFOLock()
-        self._changed = trio.Event()
+        self._written = trio.Event()  # there is something to read, or the reader has gone
+        self._freed = trio.Event()  # there is room, or another bound
 
     @property
     def is_attached(self) -> bool:
@@ -68,19 +69,20 @@ class OutputBuffer:
         assert self._terminal is None, "nothing is written after the terminal event"
         self._events.append(event)
         self._bytes += size
-        self._announce()
+        self._tell_readers()
 
     def close(self, terminal: OutputEvent) -> None:
         """The one terminal event; synchronous, so that nothing can come between."""
         assert self._terminal is None, "an output ends only once"
         self._terminal = terminal
-        self._announce()
+        self._tell_readers()
+        self._tell_writers()
 
     def attach(self) -> OutputReader:
         if self._reader is not None:
             raise BadRequest("somebody else is attached to this instance; only one client can be")
         self._reader = OutputReader(self)
-        self._announce()
+        self._tell_writers()
         return self._reader
 
     def _is_wanted(self) -> bool:
@@ -100,25 +102,30 @@ class OutputBuffer:
             patience = math.inf if attached else self._limits.detached_write_seconds
             with trio.move_on_after(patience) as scope:
                 while attached == self.is_attached and not self._has_room(size):
-                    await self._changed.wait()
+                    await self._freed.wait()
             if scope.cancelled_caught:
                 raise GuestFault(
                     f"nobody attached for {patience:g} s to read the output, which is full "
                     f"({self._bytes} of {self._bound()} bytes)"
                 )
 
-    def _announce(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+    def _tell_readers(self) -> None:
+        self._written.set()
+        self._written = trio.Event()
+
+    def _tell_writers(self) -> None:
+        self._freed.set()
+        self._freed = trio.Event()
 
     def _acknowledge(self, count: int) -> None:
         for _ in range(count):
             self._bytes -= event_bytes(self._events.popleft())
-        self._announce()
+        self._tell_writers()
 
     def _release(self) -> None:
         self._reader = None
-        self._announce()
+        self._tell_readers()
+        self._tell_writers()
 
 
 @attrs.define(eq=False)
@@ -138,7 +145,8 @@ class OutputReader:
 
     async def unacknowledged_events(self) -> list[OutputEvent]:
         """Like `next_events`, but each event stays in the buffer until `acknowledge`."""
-        await trio.lowlevel.checkpoint()
+        if self.is_readable:  # else the wait below lets others run
+            await trio.lowlevel.checkpoint()
         while True:
             assert not self._detached, "a detached reader reads no more"
             events = self._fresh()
@@ -147,7 +155,7 @@ class OutputReader:
             if self._buffer._terminal is not None:
                 self._shown_terminal = True
                 return [self._buffer._terminal]
-            await self._buffer._changed.wait()
+            await self._buffer._written.wait()
 
     @property
     def is_readable(self) -> bool:
@@ -156,7 +164,7 @@ class OutputReader:
 
     async def wait_changed(self) -> None:
         """Until something was written, or the buffer was closed or let go of."""
-        await self._buffer._changed.wait()
+        await self._buffer._written.wait()
 
     def take(self) -> OutputEvent | None:
         """The oldest event, acknowledged at once; none if there is none. Never the terminal one."""

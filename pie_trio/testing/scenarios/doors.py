@@ -27,6 +27,7 @@ from pie_trio.testing.world import TERMINALS, World
 
 PATIENCE_SECONDS = 600.0  # virtual: even deaf clients hear by then
 BIG = 4000  # letters of a message that no buffer hides
+HUGE = 30_000  # of which sixty fit into no outbox
 
 Deed = Callable[[World], Awaitable[None]]
 
@@ -183,11 +184,11 @@ async def returning(world: World) -> None:
     """Loses no more than what the network lost."""
     user = somebody(world)
     async with raw_client(world, user) as client:
-        identity = await client.launch("sim-chatter", 60, BIG)
+        identity = await client.launch("sim-chatter", 60, HUGE)
         if identity is None:
             return
         await trio.sleep(world.dice.choice([0.0, 0.05, 1.0]))
-        in_transit = client.stream.into.bytes_max // BIG + 6
+        in_transit = client.stream.into.bytes_max // HUGE + 6
         client.stream.reset()
     await trio.sleep(0.5)
     async with raw_client(world, user) as again:
