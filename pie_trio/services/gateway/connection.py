@@ -7,6 +7,7 @@ within the closing time. What a client sends can end its own connection and noth
 
 from __future__ import annotations
 
+import math
 from typing import Generic, TypeVar
 
 import trio
@@ -125,7 +126,12 @@ class Connection(Generic[I]):
             await session.hear(frame)
 
     async def _write(self, socket: WebSocketConnection) -> None:
+        rests_until = -math.inf  # tokens that come within this moment share one write
         while True:
+            await self._outbox.wait_until_filled()
+            if trio.current_time() < rests_until:
+                with trio.move_on_at(rests_until):
+                    await self._outbox.wait_for_reply()
             parcels = await self._outbox.take()
             self._ports.hit("gateway.write")
             with self._stream.held():
@@ -134,9 +140,7 @@ class Connection(Generic[I]):
             await self._stream.flush()
             self._outbox.written(parcels)
             if not any(parcel.is_reply for parcel in parcels):
-                # Tokens that come within this moment share one write.
-                with trio.move_on_after(self._limits.outbox_flush_seconds):
-                    await self._outbox.wait_for_reply()
+                rests_until = trio.current_time() + self._limits.outbox_flush_seconds
 
 
 def _refusal(request: trio_websocket.WebSocketRequest) -> tuple[int, str] | None:

@@ -61,10 +61,13 @@ class Outbox:
         self._unwritten += 1
         self._announce()
 
-    async def take(self) -> list[Parcel]:
-        """All that is there, waiting for the first; `written` must follow."""
+    async def wait_until_filled(self) -> None:
         while not self._parcels:
             await self._changed.wait()
+
+    async def take(self) -> list[Parcel]:
+        """All that is there, waiting for the first; `written` must follow."""
+        await self.wait_until_filled()
         parcels = list(self._parcels)
         self._parcels.clear()
         self._bytes = 0

@@ -28,7 +28,7 @@ class PatientStream(trio.abc.Stream):
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Inside, `send_all` only gathers."""
+        """Inside, `send_all` only gathers, and never waits."""
         self._is_held = True
         try:
             yield
@@ -37,17 +37,21 @@ class PatientStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         self._pending += data
-        if self._is_held:
-            await trio.lowlevel.checkpoint()
-        else:
+        if not self._is_held:
             await self.flush()
 
     async def flush(self) -> None:
-        async with self._turn:
+        if self._turn.locked():
+            await self._turn.acquire()
+        else:
+            self._turn.acquire_nowait()
+        try:
             while self._pending:
                 piece = bytes(self._pending[:PIECE_BYTES])
                 del self._pending[:PIECE_BYTES]
                 await self._write(piece)
+        finally:
+            self._turn.release()
 
     async def _write(self, piece: bytes) -> None:
         with trio.move_on_after(self._stall_seconds) as patience:
