@@ -31,14 +31,16 @@ def execute_steps(
 class Steps:
     """The step to be executed now, and what those before it have answered."""
 
-    batch: BatchArrays
+    batch: BatchArrays  # behind the first step one of our own, written anew for each
     _page_size: int
     _plan: MultiStep | None = attrs.field(init=False)
+    _seeds: Array = attrs.field(init=False)  # [step, request]
     _spare_used: Array = attrs.field(init=False)  # pages, of each request
     _results: list[BatchResult] = attrs.field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._plan = self.batch.multi_step
+        self._plan = plan = self.batch.multi_step
+        self._seeds = np.array(() if plan is None else plan.seeds, dtype=np.uint64).T
         self._spare_used = np.zeros(self.batch.request_count, dtype=np.int64)
 
     def take(self, result: BatchResult) -> bool:
@@ -50,11 +52,7 @@ class Steps:
         pairs = zip(result.answers, plan.stops, strict=True)
         if any(a.error is not None or a.tokens[0] in stops for a, stops in pairs):
             return False
-        following = self._following(plan, result)
-        if following is None:
-            return False
-        self.batch = following
-        return True
+        return self._go_on(plan, [answer.tokens[0] for answer in result.answers])
 
     def result(self) -> BatchResult:
         """The answers step by step, one of every request each time."""
@@ -65,29 +63,46 @@ class Steps:
         answers = tuple([answer for result in self._results for answer in result.answers])
         return attrs.evolve(first, step_seconds=seconds, answers=answers)
 
-    def _following(self, plan: MultiStep, result: BatchResult) -> BatchArrays | None:
-        """None: a sequence has no page left to grow into."""
-        batch, step = self.batch, len(self._results) - 1
-        lengths = batch.last_page_lengths + 1
-        full = (lengths > self._page_size).nonzero()[0]
-        lengths[full] = 1
-        pages, ends = batch.pages, batch.page_indptr
-        if len(full):
-            if any(len(plan.spare[i]) <= self._spare_used[i] for i in full.tolist()):
-                return None
-            grown = [plan.spare[i][self._spare_used[i]] for i in full.tolist()]
-            pages = np.insert(pages, ends[full + 1], grown)
-            ends = ends + np.searchsorted(full, np.arange(len(ends)))
-            self._spare_used[full] += 1
-        return attrs.evolve(
+    def _go_on(self, plan: MultiStep, drawn: list[int]) -> bool:
+        """False: a sequence has no page left to grow into."""
+        step = len(self._results) - 1
+        if step == 0:
+            self.batch = _of_our_own(self.batch)
+        batch = self.batch
+        for counted in (batch.last_page_lengths, batch.positions):
+            counted += 1
+        batch.tokens[:] = drawn
+        batch.seeds[:] = self._seeds[step]
+        full = (batch.last_page_lengths > self._page_size).nonzero()[0]
+        return not len(full) or self._grow(plan, full)
+
+    def _grow(self, plan: MultiStep, full: Array) -> bool:
+        """One more page for each of these requests, if all of them have one."""
+        batch, used = self.batch, self._spare_used
+        if any(len(plan.spare[i]) <= used[i] for i in full.tolist()):
+            return False
+        batch.last_page_lengths[full] = 1
+        ends = batch.page_indptr
+        grown = [plan.spare[i][used[i]] for i in full.tolist()]
+        shift = np.searchsorted(full, np.arange(len(ends)))
+        self.batch = attrs.evolve(
             batch,
-            copies=batch.copies[:0],
-            tokens=np.array([answer.tokens[0] for answer in result.answers], dtype=np.int32),
-            positions=batch.positions + 1,
-            pages=pages,
-            page_indptr=ends.astype(batch.page_indptr.dtype, copy=False),
-            last_page_lengths=lengths,
-            seeds=np.array([seeds[step] for seeds in plan.seeds], dtype=np.uint64),
-            lesson=None,
-            multi_step=None,
+            pages=np.insert(batch.pages, ends[full + 1], grown),
+            page_indptr=(ends + shift).astype(ends.dtype, copy=False),
         )
+        used[full] += 1
+        return True
+
+
+def _of_our_own(batch: BatchArrays) -> BatchArrays:
+    """To write to; what is done once is done. What a message brought is only to be read."""
+    return attrs.evolve(
+        batch,
+        copies=batch.copies[:0],
+        tokens=batch.tokens.copy(),
+        positions=batch.positions.copy(),
+        last_page_lengths=batch.last_page_lengths.copy(),
+        seeds=batch.seeds.copy(),
+        lesson=None,
+        multi_step=None,
+    )

@@ -56,8 +56,8 @@ STREAMS: Final = (
     Mutant(
         "grows_into_a_neighbour",
         _WORKER,
-        before="grown = [plan.spare[i][self._spare_used[i]] for i",
-        after="grown = [plan.spare[0][self._spare_used[0]] for i",
+        before="grown = [plan.spare[i][used[i]] for i",
+        after="grown = [plan.spare[0][used[0]] for i",
         why="a sequence whose page is full goes on in the next page of another one",
         source="our own history: several steps at once",
     ),
