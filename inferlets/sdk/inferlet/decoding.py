@@ -22,7 +22,7 @@ from inferlet.sequence import Tokens, TokenSequence
 from inferlet.stop import StopCondition
 
 CHUNK_MAX = 64
-RESERVE_PAGES = 8  # that a sequence takes in advance, or as many as it has; then it asks again
+RESERVE_PAGES = 4  # that a sequence takes in advance, or as many as it has; then it asks again
 
 
 class Decoder:
