@@ -14,6 +14,12 @@ from pie_trio.services.gateway.feed import Feed
 from pie_trio.services.gateway.outbox import Outbox, Parcel
 
 
+async def taken(outbox: Outbox) -> list[Parcel]:
+    """All that is there, waiting for the first."""
+    await outbox.wait_until_filled()
+    return outbox.take()
+
+
 def open_feed(buffer: OutputBuffer, outbox: Outbox, limits: Limits, finished: list[str]) -> Feed:
     return Feed(
         process_id="p",
@@ -38,7 +44,7 @@ async def test_an_instance_is_let_go_only_when_its_end_has_been_written(
     buffer.close(OutputEvent("return", "done"))
     nursery.start_soon(open_feed(buffer, outbox, Limits(), finished).run)
     await wait_all_tasks_blocked()
-    parcels = await outbox.take()
+    parcels = await taken(outbox)
     await wait_all_tasks_blocked()
     assert (buffer.is_attached, finished, buffer.waiting_bytes > 0) == (True, [], True)
     outbox.written(parcels)
@@ -53,7 +59,7 @@ async def test_fragments_are_joined_and_messages_are_not(nursery: trio.Nursery) 
     nursery.start_soon(open_feed(buffer, outbox, Limits(), []).run)
     await wait_all_tasks_blocked()
     once = [("stdout", "ab"), ("stderr", "c"), ("message", "d")]
-    parcels = await outbox.take()
+    parcels = await taken(outbox)
     assert values(parcels) == once * 2
     outbox.written(parcels)
     assert buffer.waiting_bytes == 0
@@ -69,7 +75,7 @@ async def test_a_feed_that_is_cancelled_leaves_what_was_not_written(
     async with trio.open_nursery() as inner:
         inner.start_soon(open_feed(buffer, outbox, Limits(), []).run)
         await wait_all_tasks_blocked()
-        parcels = await outbox.take()
+        parcels = await taken(outbox)
         outbox.written(parcels[:1])
         inner.cancel_scope.cancel()
     left = await buffer.attach().next_events()
@@ -84,7 +90,7 @@ async def test_a_full_outbox_makes_the_feed_wait(nursery: trio.Nursery) -> None:
     await wait_all_tasks_blocked()
     seen = 0
     while seen < 20:
-        parcels = await outbox.take()
+        parcels = await taken(outbox)
         assert sum(len(parcel.frame) for parcel in parcels) <= 1000
         seen += len(parcels)
         outbox.written(parcels)
@@ -101,11 +107,11 @@ async def test_the_first_file_comes_after_the_answer_and_a_moment(
     feed = open_feed(buffer, outbox, limits, [])
     nursery.start_soon(feed.run)
     with trio.move_on_after(60) as scope:
-        await outbox.take()
+        await taken(outbox)
     assert scope.cancelled_caught, "nobody has answered yet"
     feed.answered()
     before = trio.current_time()
-    await outbox.take()
+    await taken(outbox)
     assert trio.current_time() - before == pytest.approx(limits.file_hold_seconds)
     nursery.cancel_scope.cancel()
 
@@ -123,7 +129,7 @@ async def test_two_files_of_the_same_content_do_not_mix(nursery: trio.Nursery) -
         await wait_all_tasks_blocked()
     names: list[str] = []
     while len(names) < 10:
-        parcels = await outbox.take()
+        parcels = await taken(outbox)
         names += [msgpack.unpackb(parcel.frame)["name"] for parcel in parcels]
         outbox.written(parcels)
     assert names == ["one"] * 5 + ["two"] * 5

@@ -12,6 +12,7 @@ from pie_trio.config import Limits
 from pie_trio.services.gateway.outbox import Outbox
 from pie_trio.services.gateway.session import Session
 from tests.support.scripted_engine import open_scripted_engine
+from tests.test_gateway_feed import taken
 
 
 async def test_a_launch_whose_answer_never_left_lets_go_of_its_instance(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ async def test_requests_beyond_the_bound_are_refused_and_the_others_go_on(tmp_pa
             await session.hear(msgpack.packb({**run, "inputs": ["{}"]}))
         await wait_all_tasks_blocked()
         await session.hear(msgpack.packb({"type": "ping", "corr_id": 4}))
-        answers = [msgpack.unpackb(parcel.frame) for parcel in await outbox.take()]
+        answers = [msgpack.unpackb(parcel.frame) for parcel in await taken(outbox)]
         assert [(each["corr_id"], each["ok"]) for each in answers] == [
             (1, True),
             (3, False),

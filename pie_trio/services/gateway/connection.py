@@ -132,7 +132,7 @@ class Connection(Generic[I]):
             if trio.current_time() < rests_until:
                 with trio.move_on_at(rests_until):
                     await self._outbox.wait_for_reply()
-            parcels = await self._outbox.take()
+            parcels = self._outbox.take()
             self._ports.hit("gateway.write")
             with self._stream.held():
                 for parcel in parcels:

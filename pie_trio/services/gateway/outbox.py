@@ -41,33 +41,21 @@ class Outbox:
     async def put(
         self, frame: bytes, left: Callable[[], None] = _nobody, *, is_reply: bool = False
     ) -> None:
-        """Cancelled: the frame was not put in. With room and nobody before it, it never waits."""
-        parcel = Parcel(frame, left, is_reply)
-        if not self._turn.locked() and self._has_room(parcel):
-            self._add(parcel)
-            return
+        """Cancelled: the frame was not put in."""
         async with self._turn:
-            while not self._has_room(parcel):
+            while self._parcels and self._bytes + len(frame) > self._bytes_max:
                 await self._changed.wait()
-            self._add(parcel)
-
-    def _has_room(self, parcel: Parcel) -> bool:
-        # A frame that is larger than the bound passes when it is alone.
-        return not self._parcels or self._bytes + len(parcel.frame) <= self._bytes_max
-
-    def _add(self, parcel: Parcel) -> None:
-        self._parcels.append(parcel)
-        self._bytes += len(parcel.frame)
-        self._unwritten += 1
-        self._announce()
+            self._parcels.append(Parcel(frame, left, is_reply))
+            self._bytes += len(frame)
+            self._unwritten += 1
+            self._announce()
 
     async def wait_until_filled(self) -> None:
         while not self._parcels:
             await self._changed.wait()
 
-    async def take(self) -> list[Parcel]:
-        """All that is there, waiting for the first; `written` must follow."""
-        await self.wait_until_filled()
+    def take(self) -> list[Parcel]:
+        """All that is there; `written` must follow."""
         parcels = list(self._parcels)
         self._parcels.clear()
         self._bytes = 0

@@ -27,9 +27,9 @@ CLIENTS: Final = (
     Mutant(
         "delivered_before_written",
         _OUTBOX,
-        before="        self._parcels.append(parcel)",
-        after="        parcel.left()\n"
-        "        self._parcels.append(Parcel(parcel.frame, _nobody, parcel.is_reply))",
+        before="            self._parcels.append(Parcel(frame, left, is_reply))",
+        after="            left()\n"
+        "            self._parcels.append(Parcel(frame, _nobody, is_reply))",
         why="output counts as delivered that was never written, and is lost with the connection",
         source="contract 9.22",
     ),
