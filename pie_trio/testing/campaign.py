@@ -39,7 +39,7 @@ REFERENCE: Final = (
     "constraints",
     "rewrites",
 )
-TRIES_MAX: Final = 2  # of one way to stand, if nobody is told there, because it is shielded
+TRIES_MAX: Final = 6  # of one way to stand, if nobody is told there, because it is shielded
 HUNT_STRIDE: Final = 5
 HUNT_MAX: Final = 120
 LOOK_SECONDS: Final = 0.1  # so often it is asked whether somebody interrupts

@@ -15,9 +15,11 @@ import trio
 import trio_websocket
 
 from pie_trio.client.errors import RemoteError, RequestRefused, ServerGone
+from pie_trio.services.client_messages import LaunchProcess, LaunchProcesses, RunProcesses
 from pie_trio.testing.deeds import DEEDS
-from pie_trio.testing.raw_client import MANIFEST
+from pie_trio.testing.raw_client import MANIFEST, raw_client
 from pie_trio.testing.scenarios.basic import at_once
+from pie_trio.testing.scenarios.doors import BIG, quietly
 from pie_trio.testing.world import World
 
 BUSY = """
@@ -82,7 +84,25 @@ async def outputs(world: World) -> None:
         partial(world.run, "sim-writes", 2),
         partial(_leave_and_return, world),
         partial(_quietly, world, _two_transfers),
+        partial(quietly(_deaf), world),
     )
+
+
+async def _deaf(world: World) -> None:
+    """Reads nothing: two files, much text and three answers wait behind each other."""
+    one = json.dumps({"args": ["1", "1", "1"]})
+    async with raw_client(world, "deaf") as client:
+        for _ in range(2):
+            await client.launch("sim-writes", 1, 600)
+        await client.launch("sim-chatter", 40, BIG)
+        await trio.sleep(0.5)
+        for request in (
+            LaunchProcess(corr_id=90, inferlet="sim-decode", input=one, capture_outputs=True),
+            LaunchProcesses(corr_id=91, inferlet="sim-decode", inputs=(one,), capture_outputs=True),
+            RunProcesses(corr_id=92, inferlet="sim-decode", inputs=(one,)),
+        ):
+            await client.send(request)
+        await trio.sleep(3)
 
 
 async def _two_transfers(_world: World, client: Any) -> None:
