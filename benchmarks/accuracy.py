@@ -52,12 +52,10 @@ class FileWeights(Weights):
 
     def __init__(self, path: Path) -> None:
         self._sources = {tensor.name: tensor for tensor in read_gguf(path).tensors}
+        self.names = frozenset(self._sources)
 
     def stored(self, name: str) -> Wide:
         return self._sources[name].wide()
-
-    def wide_or_none(self, name: str) -> Wide | None:
-        return self.wide(name) if name in self._sources else None
 
 
 def open_decoder(directory: Path, weights: Weights, mode: str, numeric: str) -> Decoder:

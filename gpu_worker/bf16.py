@@ -1,7 +1,7 @@
 """Numbers in bf16 as numpy has them: the upper halves of floats, in unsigned words of 16 bits.
 
 Owns the one rounding that weights ever get: to the nearest bf16, ties to even. Widening is exact.
-It must never touch another kind of 16 bits: who calls knows what his words mean.
+Words stand for bf16 wherever numbers come from a file; it must never meet another kind of them.
 """
 
 from typing import Any
@@ -11,6 +11,18 @@ import numpy.typing as npt
 
 Bf16 = npt.NDArray[np.uint16]
 Wide = npt.NDArray[np.float32]
+
+
+def in_bf16(stored: npt.NDArray[Any]) -> Bf16:
+    """Words as they are, floats rounded."""
+    return stored if stored.dtype == np.uint16 else round_to_bf16(stored)
+
+
+def in_fp32(stored: npt.NDArray[Any]) -> Wide:
+    """Words widened, floats without a rounding."""
+    if stored.dtype == np.uint16:
+        return widened(stored)
+    return stored.astype(np.float32, copy=False)
 
 
 def round_to_bf16(values: npt.NDArray[Any]) -> Bf16:

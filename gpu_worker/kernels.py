@@ -13,7 +13,7 @@ from typing import Protocol
 import attrs
 import numpy as np
 
-from gpu_worker.bf16 import Bf16, Wide, round_to_bf16
+from gpu_worker.bf16 import Bf16, Wide, in_bf16
 from gpu_worker.models.config import DecoderConfig
 from gpu_worker.wire import BatchArrays
 from gpu_worker.wire.arrays import Array
@@ -45,12 +45,7 @@ class Parameter:
     @property
     def rounded(self) -> Bf16:
         """The weight in bf16, its rows one after the other."""
-        return rounded(self.weight)
-
-
-def rounded(stored: Array) -> Bf16:
-    """In bf16, whatever it was stored in."""
-    return np.ascontiguousarray(stored if stored.dtype == np.uint16 else round_to_bf16(stored))
+        return np.ascontiguousarray(in_bf16(self.weight))
 
 
 @attrs.frozen(eq=False)

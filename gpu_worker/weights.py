@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from gpu_worker.bf16 import Wide, widened
+from gpu_worker.bf16 import Wide, in_fp32
 from gpu_worker.wire.arrays import Array
 
 FILE = "model.safetensors"
@@ -70,6 +70,7 @@ class Weights:
     def __init__(self, directory: Path) -> None:
         path = directory / FILE
         self._tensors = tensors_in(path)
+        self.names = frozenset(self._tensors)
         self._bytes = np.memmap(path, np.uint8, "r")
 
     def stored(self, name: str) -> Array:
@@ -81,8 +82,7 @@ class Weights:
 
     def wide(self, name: str) -> Wide:
         """In fp32."""
-        stored = self.stored(name)
-        return widened(stored) if stored.dtype == np.uint16 else stored.astype(np.float32)
+        return in_fp32(self.stored(name))
 
     def wide_or_none(self, name: str) -> Wide | None:
-        return self.wide(name) if name in self._tensors else None
+        return self.wide(name) if name in self.names else None

@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 
 from gpu_worker.bf16 import Wide
-from gpu_worker.kernels import LayerParameters, Parameters, Step, rounded
+from gpu_worker.kernels import LayerParameters, Parameter, Parameters, Step
 from gpu_worker.models.config import DecoderConfig
 from gpu_worker.native.arrays import aligned_empty
 from gpu_worker.native.library import Library
@@ -66,7 +66,7 @@ class NativeDecoder:
         self._layers = [_Layer.pack(library, packed, layer, numeric) for layer in layers]
         self._head = PanelLinear(library, packed, parameters.head, numeric=numeric)
         self._norm, self._frequencies = parameters.norm, parameters.frequencies
-        self._embedding = rounded(parameters.embedding)
+        self._embedding = Parameter(parameters.embedding).rounded
         self._layer_views = (LayerView * config.layers)(*(layer.view() for layer in self._layers))
         self._view = self._make_view()
         self._at = ctypes.addressof(self._view)

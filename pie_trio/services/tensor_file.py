@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from gpu_worker.bf16 import Bf16, Wide, round_to_bf16, widened
+from gpu_worker.bf16 import Bf16, Wide, in_bf16, in_fp32
 from gpu_worker.weights import KINDS, Stored, tensors_in
 from pie_trio.errors import BadModel
 
@@ -35,19 +35,11 @@ class TensorSource:
 
     def load(self) -> Bf16:
         """As it is stored."""
-        values = self.read()
-        return (
-            round_to_bf16(values)
-            if values.dtype == np.float32
-            else values.astype(np.uint16, copy=False)
-        )
+        return in_bf16(self.read())
 
     def wide(self) -> Wide:
         """Without the rounding."""
-        values = self.read()
-        if values.dtype == np.float32:
-            return values.astype(np.float32, copy=False)
-        return widened(values.astype(np.uint16, copy=False))
+        return in_fp32(self.read())
 
     @property
     def byte_count(self) -> int:
