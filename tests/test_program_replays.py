@@ -14,7 +14,7 @@ from pie_trio.events import HostCalled
 from pie_trio.guest_output import WRITING
 from pie_trio.messages import OutputEvent
 from pie_trio.replaying import Agreement, FamilyOutput
-from tests.support.journals import joined, kept, record, replayed
+from tests.support.journals import Recorded, joined, kept, record, replayed
 from tests.support.web_host import answer, open_web_host
 from tests.world import open_world, read_all
 
@@ -83,12 +83,16 @@ async def test_what_children_said_and_returned_comes_from_the_recording(tmp_path
     assert joined(again) == joined(recorded.outputs)
 
 
+async def record_printing(tmp_path: Path) -> tuple[Path, Recorded]:
+    path = tmp_path / "printing.py"
+    path.write_text(PRINTING)
+    return path, await record(tmp_path, path)
+
+
 async def test_what_children_and_theirs_printed_is_shown_where_it_was_printed(
     tmp_path: Path,
 ) -> None:
-    path = tmp_path / "printing.py"
-    path.write_text(PRINTING)
-    recorded = await record(tmp_path, path)
+    path, recorded = await record_printing(tmp_path)
     printed = joined(recorded.outputs)
     assert sum(text.count("x") for kind, text, _ in printed if kind == "stdout") == 6 * 20_000
     assert [kind for kind, _, _ in printed].count("file") == 6
@@ -109,9 +113,7 @@ def test_what_came_behind_a_call_is_not_shown_before_it() -> None:
 
 
 async def test_behind_the_call_that_differs_nothing_of_children_is_shown(tmp_path: Path) -> None:
-    path = tmp_path / "printing.py"
-    path.write_text(PRINTING)
-    recorded = await record(tmp_path, path)
+    path, recorded = await record_printing(tmp_path)
     path.write_text(PRINTING.replace("is over", "was over"))
     verdict, again = await replayed(recorded.path, path)
     assert verdict.agreement is Agreement.DIVERGED
@@ -123,9 +125,7 @@ async def test_behind_the_call_that_differs_nothing_of_children_is_shown(tmp_pat
 async def test_a_recording_that_stops_within_a_child_shows_what_was_printed_until_then(
     tmp_path: Path,
 ) -> None:
-    path = tmp_path / "printing.py"
-    path.write_text(PRINTING)
-    recorded = await record(tmp_path, path)
+    path, recorded = await record_printing(tmp_path)
     lines = recorded.path.read_text().splitlines(keepends=True)
     prints = [place for place, line in enumerate(lines) if b64encode(b"x" * 9).decode() in line]
     recorded.path.write_text("".join(lines[: prints[0] + 1]))
@@ -152,9 +152,7 @@ async def test_who_was_not_started_by_the_program_is_not_shown(tmp_path: Path) -
 async def test_a_made_up_print_of_a_child_is_refused_by_its_number(
     forged: list[object], tmp_path: Path
 ) -> None:
-    path = tmp_path / "printing.py"
-    path.write_text(PRINTING)
-    recorded = await record(tmp_path, path)
+    path, recorded = await record_printing(tmp_path)
     lines = [json.loads(line) for line in recorded.path.read_text().splitlines()]
     own = next(line["instance"] for line in lines if line.get("event") == "recording_started")
     writes = [line for line in lines if line.get("function") in WRITING]

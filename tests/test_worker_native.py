@@ -22,17 +22,17 @@ import torch
 import torch.nn.functional as F
 
 from gpu_worker.kernel_choice import KernelChoice, choose_kernels
-from gpu_worker.kernels import LayerParameters, Parameter, Parameters, Step
+from gpu_worker.kernels import Step
 from gpu_worker.models.config import DecoderConfig, Rope
 from gpu_worker.models.turns import angles, rotate
 from gpu_worker.native import build
 from gpu_worker.native.build import NoKernels
 from gpu_worker.native.decoder import NativeDecoder
 from gpu_worker.native.library import Library
-from gpu_worker.native.packed import Packed
 from gpu_worker.wire import Batch, BatchArrays, Request, decode, encode
 from gpu_worker.wire.arrays import Array
 from pie_trio.home import Home
+from tests.support.bare_decoder import bare_decoder
 from tests.support.kernels import VARIANTS, library
 from tests.support.tensors import Linear, array_of, attend
 from tests.support.worker_models import default_model, tiny_model
@@ -131,13 +131,7 @@ def _attend_densely(
 
 def _decoder(lib: Library, config: DecoderConfig, frequencies: torch.Tensor) -> NativeDecoder:
     """One whose pages are NaN wherever nothing was written; its products are not looked at."""
-    norm = np.ones(config.hidden, np.float32)
-    some = Parameter(np.zeros((config.hidden, config.hidden), np.float32))
-    layer = LayerParameters(norm, some, some, norm, some, some)
-    parameters = Parameters(
-        some.weight, array_of(frequencies), iter([layer] * config.layers), norm, some
-    )
-    decoder = NativeDecoder(lib, config, parameters, PAGES, Packed(None))
+    decoder = bare_decoder(lib, config, array_of(frequencies), PAGES)
     decoder.memory.keys.fill(np.nan)
     decoder.memory.values.fill(np.nan)
     return decoder

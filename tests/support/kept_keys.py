@@ -10,14 +10,14 @@ import sys
 
 import numpy as np
 
-from gpu_worker.kernels import LayerParameters, Parameter, Parameters, Step
+from gpu_worker.kernels import Step
 from gpu_worker.models.config import DecoderConfig, Rope
 from gpu_worker.native.build import loaded_kernels
 from gpu_worker.native.decoder import NativeDecoder
 from gpu_worker.native.library import Library
-from gpu_worker.native.packed import Packed
 from gpu_worker.wire import Batch, BatchArrays, Request, decode, encode
 from pie_trio.home import Home
+from tests.support.bare_decoder import bare_decoder
 
 PAGE, CONTEXT, PAGES = 16, 2048, 16
 NOWHERE = 2**31 - 1  # a page behind all addresses that there are
@@ -26,12 +26,8 @@ HEADS, KEY_HEADS, WIDTH = 9, 3, 64
 
 def decoder_of(variant: str) -> NativeDecoder:
     config = DecoderConfig(100, 64, 1, HEADS, KEY_HEADS, WIDTH, 1e-5, True, Rope(10_000.0))
-    norm, some = np.ones(64, np.float32), Parameter(np.zeros((64, 64), np.float32))
-    layer = LayerParameters(norm, some, some, norm, some, some)
-    angles = np.zeros(WIDTH // 2, np.float32)
-    parameters = Parameters(some.weight, angles, iter([layer]), norm, some)
     library = loaded_kernels(Home.default().root / "kernels", variant, Library)
-    return NativeDecoder(library, config, parameters, PAGES, Packed(None))
+    return bare_decoder(library, config, np.zeros(WIDTH // 2, np.float32), PAGES)
 
 
 def step_of(mask: list[list[int]]) -> Step:
