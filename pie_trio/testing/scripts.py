@@ -19,6 +19,7 @@ from pie_trio.testing.constrained import CONSTRAINED
 from pie_trio.testing.contracts import CONTRACTS
 from pie_trio.testing.fused_guests import FUSED
 from pie_trio.testing.guests import KV, Script, ScriptHost, refuse
+from pie_trio.testing.line_guests import LINES
 from pie_trio.testing.profile_guests import PROFILE
 from pie_trio.testing.relatives import RELATIVES
 from pie_trio.testing.waits import WAITS
@@ -262,6 +263,7 @@ SCRIPTS: Mapping[str, Script] = MappingProxyType(
         "wait": wait,
         **WAITS,
         **CONTRACTS,
+        **LINES,
         **FUSED,
         **PROFILE,
         **CONSTRAINED,

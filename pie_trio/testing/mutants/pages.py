@@ -8,6 +8,7 @@ from pie_trio.testing.mutants.mutant import Mutant
 
 _POOL: Final = "pie_trio/services/page_pool.py"
 _MANAGER: Final = "pie_trio/actors/resource_manager.py"
+_LINE: Final = "last-pages"  # where the ground is a line for pages
 
 PAGES: Final = (
     Mutant(
@@ -48,6 +49,7 @@ PAGES: Final = (
         after="                if lease.owner.number < 0:",
         why="a request that lay in the mailbox is served after its asker's death",
         source="prototype no_tombstone; contract 9.18",
+        ground=_LINE,
     ),
     Mutant(
         "toctou",
@@ -57,6 +59,7 @@ PAGES: Final = (
         "                self._consider(Waiter(lease,",
         why="between the look whether the asker lives and the grant, it may die",
         source="prototype toctou",
+        ground=_LINE,
     ),
     Mutant(
         "late_task",
@@ -67,6 +70,7 @@ PAGES: Final = (
         "        self._sessions.start_soon(serve)",
         why="a spawned task is given a key to look up, and when it starts nobody is there",
         source="prototype late_task",
+        ground=_LINE,
     ),
     Mutant(
         "oom_partial",
@@ -77,6 +81,7 @@ PAGES: Final = (
         "            return None\n        return self.pools[kind].grant",
         why="an allocation that finds no room takes what there is, and nobody knows of it",
         source="prototype oom_partial; SGLang 16067",
+        ground=_LINE,
     ),
     Mutant(
         "withdrawal_untold",
@@ -85,6 +90,7 @@ PAGES: Final = (
         after="            self._waiters = remaining",
         why="when the first in the line gives up, those behind it are not looked at again",
         source="TensorRT-LLM 13713 (burst and cancels, then a wedge)",
+        ground=_LINE,
     ),
     Mutant(
         "refused_before_settling",
@@ -93,6 +99,7 @@ PAGES: Final = (
         after="",
         why="a waiter is refused although a batch in flight is about to give pages back",
         source="own history: waits that were refused too early",
+        ground=_LINE,
     ),
     Mutant(
         "granted_and_timed_out",
@@ -101,6 +108,7 @@ PAGES: Final = (
         after="        if request.reply is None:  # it came",
         why="a grant in the very step in which the wait ran out is answered twice",
         source="Triton 8034 (double completion)",
+        ground=_LINE,
     ),
     Mutant(
         "no_pin",
@@ -117,6 +125,7 @@ PAGES: Final = (
         after="",
         why="pages that come back with a batch are offered to nobody who waits for them",
         source="TGI 1199, ROCm/ATOM 1562 (no blocks left after aborted streams)",
+        ground=_LINE,
     ),
     Mutant(
         "import_noref",

@@ -37,6 +37,7 @@ PLAIN: Final = (
 KINDS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "page-traffic": ("kill", "limits", "worker", "memory", "stop", "net", "jitter"),
+        "last-pages": ("kill", "limits", "jitter"),
         "pass-traffic": ("kill", "limits", "worker", "jitter"),
         "fused": ("kill", "limits", "worker", "jitter"),
         "lives": ("kill", "worker", "stop", "net", "jitter"),
@@ -52,6 +53,10 @@ FOCUS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "page-traffic": (
             *("kill.step", "kill.step", "kill.call", "kill.dispatch", "limits.pages"),
             *("limits.page_wait_seconds", "jitter.all"),
+        ),
+        "last-pages": (
+            *("kill.step", "kill.call", "kill.call", "jitter.all"),
+            *("limits.pages", "limits.page_wait_seconds"),
         ),
         "pass-traffic": (
             *("worker.pass-fails", "worker.pass-fails", "kill.dispatch", "kill.settle"),

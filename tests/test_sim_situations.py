@@ -1,0 +1,76 @@
+"""Each situation comes about whatever the order, and the clean product does right in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from pie_trio.events import Event, InstanceFinished, PagesRefused
+from pie_trio.testing.faults import Fault
+from pie_trio.testing.outcome import Outcome
+from pie_trio.testing.scenarios import Scenario, ScenarioFunction, lines
+from pie_trio.testing.scheduler import MODES, Mode
+from pie_trio.testing.simulation import Simulation
+
+IN_EVERY_ORDER = pytest.mark.parametrize("mode", MODES)
+
+
+def played(
+    situation: ScenarioFunction, mode: Mode, faults: tuple[Fault, ...] = (), *, door: bool = False
+) -> Outcome:
+    scenario = Scenario("situation", situation, has_door=door)
+    outcome = Simulation(1, faults, scenario, mode).run()
+    assert outcome.violations == ()
+    return outcome
+
+
+def values(outcome: Outcome) -> Counter[str | None]:
+    return Counter(launch.value for launch in outcome.launches)
+
+
+def moments(outcome: Outcome, kind: type[Event]) -> list[float]:
+    return [event.at for event in outcome.timeline if isinstance(event, kind)]
+
+
+@IN_EVERY_ORDER
+def test_who_asks_for_too_much_gives_up_before_the_holder_does(mode: Mode) -> None:
+    outcome = played(lines.gives_up, mode)
+    assert values(outcome) == {"kept": 1, "refused": 1, "got them": 1}
+    [refused] = moments(outcome, PagesRefused)
+    assert refused < moments(outcome, InstanceFinished)[-1]
+
+
+@IN_EVERY_ORDER
+def test_a_holder_falls_while_its_pages_are_written_and_all_who_wait_get_theirs(mode: Mode) -> None:
+    outcome = played(lines.falls_writing, mode)
+    assert outcome.reached["a page only a batch holds"]
+    assert values(outcome) == {None: 1, "got them": 2}
+
+
+@IN_EVERY_ORDER
+def test_patience_ends_in_the_moment_in_which_pages_come_back(mode: Mode) -> None:
+    outcome = played(lines.in_the_last_moment, mode)
+    returned = {
+        event.at
+        for event in outcome.timeline
+        if isinstance(event, InstanceFinished) and event.program.startswith("sim-keep")
+    }
+    assert len(returned) == lines.ROUNDS
+    assert set(moments(outcome, PagesRefused)) <= returned
+    assert values(outcome)["kept"] == 3 * lines.ROUNDS
+
+
+@IN_EVERY_ORDER
+def test_guests_fall_with_what_they_ask_for_on_its_way_and_nothing_is_kept_for_them(
+    mode: Mode,
+) -> None:
+    outcome = played(lines.falls_asking, mode)
+    assert values(outcome) == {"kept": 1, None: 4, "got them": 1}
+
+
+def test_seeds_play_situations_one_after_the_other_and_nothing_is_broken() -> None:
+    for seed in range(10):
+        outcome = Simulation(seed, (Fault(0, "kill.step", 7 * seed),), "last-pages").run()
+        assert outcome.violations == ()
+        assert {launch.program for launch in outcome.launches} >= {"sim-ask", "sim-keep"}
