@@ -1,8 +1,8 @@
 """A sequence that its model keeps in the running batch: what it has said, and when it stops.
 
 Pure. The model loop tells it each token and asks for the next pass; its guest reads it in chunks
-and is woken when one is due: after the first token, then after so many tokens or so long, at the
-end at once. It must never be woken for a single token in between.
+and is woken when one is due: after the first token of a text, then after so many tokens or so long,
+at the end at once. It must never be woken for a single token in between.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class DecodeDraft:
     rules: DecodeRules
     wake: Callable[[], None]
     adjusting: Adjusting | None = None
+    goes_on: bool = False  # the text has tokens already, so nobody waits for its first one
 
 
 @attrs.define(eq=False)
@@ -68,6 +69,8 @@ class Decode:
     limits: Limits
     first_slots: int  # that are written when the first pass has settled
     adjusting: Adjusting | None = None
+    goes_on: bool = False
+    began_at: float = 0.0
     tokens: list[int] = attrs.field(factory=list, init=False)
     logprobs: list[Listed] = attrs.field(factory=list, init=False)  # of each token, if wanted
     reason: FinishReason | None = attrs.field(default=None, init=False)
@@ -76,8 +79,12 @@ class Decode:
     _is_due: bool = attrs.field(default=False, init=False)
     _steps: int = attrs.field(default=0, init=False)
     _read: int = attrs.field(default=0, init=False)
-    _woken_at: float = attrs.field(default=0.0, init=False)
+    _woken_at: float = attrs.field(init=False)
     _fragment: Fragment | None = attrs.field(default=None, init=False)
+
+    @_woken_at.default
+    def _since_it_began(self) -> float:
+        return self.began_at
 
     # --- what its guest calls
 
@@ -117,6 +124,11 @@ class Decode:
 
     # --- what the model loop calls
 
+    @property
+    def is_first_due(self) -> bool:
+        """Its next token is the first of a text, for which somebody waits."""
+        return not (self.tokens or self.goes_on)
+
     def steps_left(self, page_size: int) -> int:
         """How many more there are at most."""
         room = len(self.pages) * page_size - (self.first_slots + len(self.tokens) - 1)
@@ -153,7 +165,7 @@ class Decode:
 
     def _makes_a_chunk(self, now: float) -> bool:
         return (
-            self._steps == 1
+            (self._steps == 1 and not self.goes_on)
             or self.unread >= self.limits.decode_chunk_tokens
             or now - self._woken_at >= self.limits.decode_chunk_seconds
         )

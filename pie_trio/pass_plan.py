@@ -55,7 +55,11 @@ class PassPlan:
         return plan
 
     def decode(
-        self, seed_of: Callable[[int], int], interrupt: Callable[[], None], limits: Limits
+        self,
+        seed_of: Callable[[int], int],
+        interrupt: Callable[[], None],
+        limits: Limits,
+        now: float,
     ) -> Decode | None:
         """The sequence of which this is the first pass."""
         if self.sequence is None:
@@ -69,6 +73,8 @@ class PassPlan:
             limits=limits,
             first_slots=(len(self.pages) - 1) * self.page_size + self.draft.last_page_length,
             adjusting=self.sequence.adjusting,
+            goes_on=self.sequence.goes_on,
+            began_at=now,
         )
 
     def mark_written(self, lease: Lease) -> None:

@@ -252,7 +252,8 @@ class InstanceQueue:
         origin = (self._scope.ports.engine_seed, owner.number, self._number, self._passes)
         chosen, row = draft.seed, len(draft.tokens) - 1
         seed_of = partial(step_seed, origin, chosen, row)
-        decode = plan.decode(seed_of, residence.loop.interrupt, self._scope.limits)
+        now = trio.current_time()
+        decode = plan.decode(seed_of, residence.loop.interrupt, self._scope.limits, now)
         return ForwardPass(
             owner=owner,
             queue=self._number,
@@ -270,7 +271,7 @@ class InstanceQueue:
             pins=(*plan.pages, *plan.sources, *plan.reserve),
             embed_pins=plan.embed_pins,
             seed=pass_seed(*origin) if chosen is None else chosen,
-            submitted_at=trio.current_time(),
+            submitted_at=now,
             reply=Reply(),
             decode=decode,
             grammar=draft.grammar,

@@ -46,6 +46,7 @@ async def start(
     sequences: tuple[tuple[int, ...], ...] = (),
     seed: int | None = None,
     wakes: Wakes | None = None,
+    goes_on: bool = False,
 ) -> Decode:
     """A stream over these pages; what its first pass does not fill is there to grow into."""
     total = total or len(tokens)
@@ -62,7 +63,8 @@ async def start(
     )
     rules = DecodeRules(frozenset(stop_tokens), sequences, tokens_max)
     reserve = tuple(map(PageHandle, pages[used:]))
-    return await one.queue.start(draft, DecodeDraft(reserve, rules, (wakes or Wakes()).wake))
+    sequence = DecodeDraft(reserve, rules, (wakes or Wakes()).wake, goes_on=goes_on)
+    return await one.queue.start(draft, sequence)
 
 
 async def ended(decode: Decode) -> Decode:
@@ -239,7 +241,9 @@ async def test_a_lost_worker_fails_a_stream(tmp_path: Path) -> None:
         decode = await ended(await start(one, await one.queue.allocate(KV, 3), TEXT))
         assert decode.reason is FinishReason.FAILED
         assert isinstance(decode.failure, WorkerLost)
-        assert len(decode.tokens) == 1 + Limits().decode_steps_max
+        carried_on = script.batches[1].multi_step
+        assert carried_on is not None
+        assert len(decode.tokens) == 1 + carried_on.steps
 
 
 async def test_pages_to_grow_into_are_the_streams_own(tmp_path: Path) -> None:

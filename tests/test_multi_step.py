@@ -42,7 +42,7 @@ from pie_trio.testing.inline_worker import WorkerScript
 from tests.scripted import KV, open_scripted
 from tests.support.kernels import KINDS
 from tests.support.worker_models import tiny_model
-from tests.test_decode_streams import TEXT, by_passes, ended, start
+from tests.test_decode_streams import TEXT, Wakes, by_passes, ended, start
 from tests.test_worker_executor import PAGE, machine
 from tests.world import open_world
 
@@ -306,7 +306,55 @@ async def test_steps_end_about_when_a_chunk_is_due(tmp_path: Path) -> None:
     ):
         await ended(await start(one, await one.queue.allocate(KV, 3), TEXT))
         steps = [batch.multi_step.steps for batch in script.batches if batch.multi_step]
-        assert 2 <= max(steps) <= 4
+        assert 2 <= max(steps) <= 0.045 * (1 + limits.decode_chunk_slack) / 0.01
+
+
+@pytest.mark.parametrize("tokens_max", [32, 33, 39, 41, 50, 64])
+async def test_what_is_left_is_cut_evenly_and_leaves_no_crumb(
+    tokens_max: int, tmp_path: Path
+) -> None:
+    limits, script = Limits(decode_steps_max=16), WorkerScript()
+    async with (
+        open_world(tmp_path, script=script, limits=limits) as world,
+        open_scripted(world, 1) as one,
+    ):
+        pages = await one.queue.allocate(KV, 5)
+        decode = await ended(await start(one, pages, TEXT, tokens_max=tokens_max))
+        steps = [batch.multi_step.steps for batch in script.batches if batch.multi_step]
+        assert 1 + sum(steps) == len(decode.tokens) == tokens_max
+        assert max(steps) - min(steps) <= 1
+        assert len(steps) == -(-(tokens_max - 1) // 16)
+
+
+async def test_only_the_first_token_of_a_text_is_waited_for(tmp_path: Path) -> None:
+    async def batches_and_wakes(*, goes_on: bool) -> tuple[list[int], list[int], int]:
+        script, wakes = WorkerScript(), Wakes()
+        async with open_world(tmp_path, script=script) as world, open_scripted(world, 1) as one:
+            pages = await one.queue.allocate(KV, 3)
+            await (await one.submit(pages[:1], TEXT, len(TEXT))).answer()
+            script.batches.clear()
+            total = len(TEXT) + 1
+            decode = await start(
+                one, pages, [7], total=total, tokens_max=20, goes_on=goes_on, wakes=wakes
+            )
+            await ended(decode)
+            steps = [batch.multi_step.steps if batch.multi_step else 1 for batch in script.batches]
+            return steps, decode.tokens, len(wakes.times)
+
+    steps, tokens, wakes = await batches_and_wakes(goes_on=False)
+    assert (steps, wakes) == ([1, 19], 2)
+    assert await batches_and_wakes(goes_on=True) == ([20], tokens, 1)
+
+
+async def test_a_text_that_goes_on_with_several_rows_reads_them_first(tmp_path: Path) -> None:
+    script = WorkerScript()
+    async with open_world(tmp_path, script=script) as world, open_scripted(world, 1) as one:
+        fresh = await ended(await start(one, await one.queue.allocate(KV, 3), TEXT))
+        script.batches.clear()
+        pages = await one.queue.allocate(KV, 3)
+        again = await ended(await start(one, pages, TEXT, goes_on=True))
+        assert again.tokens == fresh.tokens
+        assert script.batches[0].multi_step is None
 
 
 @pytest.mark.parametrize("comes", ["pass", "ping", "copy", "death"])

@@ -2,11 +2,13 @@
 
 Pure. Only sequences that go on without a look from anybody are decoded for several steps at once:
 no mask, no penalties, no grammar, and nobody else is waiting. The steps end no later than the first
-of them may, so that none is computed in vain, and about when the next chunk is due.
+of them may, so that none is computed in vain, and about when the next chunk is due: what is left is
+cut evenly, because around a crumb there is as much to do as around a whole chunk.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from gpu_worker import wire
@@ -17,19 +19,21 @@ from pie_trio.services.batch_policy import Chunk
 
 def steps_of(chunks: Sequence[Chunk], limits: Limits, step_seconds: float) -> int:
     """How many steps of this batch the worker may execute; 1 where it is to ask after each."""
-    most = limits.decode_steps_max
-    if step_seconds > 0:
-        most = min(most, int(limits.decode_chunk_seconds / step_seconds))
-    for chunk in chunks:
-        if most <= 1:
+    seconds = limits.decode_chunk_seconds * (1 + limits.decode_chunk_slack)
+    reach = min(limits.decode_steps_max, seconds / step_seconds if step_seconds else math.inf)
+    left = math.inf
+    for chunk in chunks if reach >= 2 else ():
+        left = min(left, _steps_left(chunk.waiting.forward, limits))
+        if left <= 1:
             return 1
-        most = min(most, _steps_left(chunk.waiting.forward, limits))
-    return most
+    return math.ceil(left / math.ceil(left / reach)) if left < math.inf else 1
 
 
 def _steps_left(forward: ForwardPass, limits: Limits) -> int:
     decode = forward.decode
-    if decode is None or not decode.tokens or forward.mask is not None:
+    if decode is None or decode.is_first_due or forward.mask is not None:
+        return 1
+    if len(forward.tokens) > 1:
         return 1
     if decode.adjusting is not None or forward.grammar is not None:
         return 1

@@ -131,7 +131,8 @@ HELPER bool open_stream(context *text, uint32_t tokens_max, generate_token_strea
   first.request.sampler = text->how;
   if (text->how.repetition_penalty.some)
     first.request.earlier = (list_uint32){text->tokens, text->tokens_held};
-  if (counts_text(&text->how)) first.request.generated = (list_uint32){text->written, text->count};
+  uint32_t told = counts_text(&text->how) ? text->count : text->count > 0;
+  first.request.generated = (list_uint32){text->written + text->count - told, told};
   first.request.stop_tokens = text->stops;
   first.request.max_tokens = tokens_max;
   result_generate_token_stream_errors_error started;

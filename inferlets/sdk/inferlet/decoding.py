@@ -124,7 +124,7 @@ class Decoder:
             stop_sequences=[list(each) for each in stop.sequences],
             max_tokens=min(tokens_max, len(handles) * size - end + 1),
             earlier=sequence.tokens[:start] if sampler.repetition_penalty != 1 else [],
-            generated=list(generated) if sampler.counts_text else [],
+            generated=list(generated if sampler.counts_text else generated[-1:]),
         )
         self._tokens_told = 0
         constraint = sampler.constraint

@@ -97,7 +97,8 @@ async def begin(
     arrivals = Arrivals()
     with host.held.charged(START, charge):
         reserve = tuple(map(PageHandle, request["reserve"]))
-        sequence = DecodeDraft(reserve, rules, arrivals.tell, adjusting)
+        goes_on = bool(request["generated"])
+        sequence = DecodeDraft(reserve, rules, arrivals.tell, adjusting, goes_on)
         decode = await queue.handle.start(draft, sequence)
     return TokenStream(decode, arrivals, queue, host.held, charge)
 
