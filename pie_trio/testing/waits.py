@@ -124,6 +124,14 @@ async def writes(guest: ScriptHost) -> str:
     return "written"
 
 
+async def hand_over(guest: ScriptHost) -> str:
+    """One file, after so many milliseconds."""
+    await trio.sleep(guest.number(0, 100) / 1000)
+    blob = await guest.call(COMMON["[constructor]blob"], b"blob".ljust(600))
+    await guest.call(MESSAGE["send-blob"], blob)
+    return "handed over"
+
+
 async def texts(guest: ScriptHost) -> str:
     """Texts so long that another thread reads them."""
     model = Model(next(iter(guest.host.models.values())))
@@ -226,6 +234,7 @@ WAITS: Mapping[str, Script] = MappingProxyType(
         "polls": polls,
         "streams": streams,
         "writes": writes,
+        "hand-over": hand_over,
         "texts": texts,
         "rows": rows,
         "shout": shout,

@@ -41,14 +41,25 @@ class Outbox:
     async def put(
         self, frame: bytes, left: Callable[[], None] = _nobody, *, is_reply: bool = False
     ) -> None:
-        """Cancelled: the frame was not put in."""
+        """Cancelled: the frame was not put in. With room and nobody before it, it never waits."""
+        parcel = Parcel(frame, left, is_reply)
+        if not self._turn.locked() and self._has_room(frame):
+            self._append(parcel)
+            return
         async with self._turn:
-            while self._parcels and self._bytes + len(frame) > self._bytes_max:
+            while not self._has_room(frame):
                 await self._changed.wait()
-            self._parcels.append(Parcel(frame, left, is_reply))
-            self._bytes += len(frame)
-            self._unwritten += 1
-            self._announce()
+            self._append(parcel)
+
+    def _has_room(self, frame: bytes) -> bool:
+        # A frame that is larger than the bound passes when it is alone.
+        return not self._parcels or self._bytes + len(frame) <= self._bytes_max
+
+    def _append(self, parcel: Parcel) -> None:
+        self._parcels.append(parcel)
+        self._bytes += len(parcel.frame)
+        self._unwritten += 1
+        self._announce()
 
     async def wait_until_filled(self) -> None:
         while not self._parcels:

@@ -15,9 +15,17 @@ import trio
 import trio_websocket
 
 from pie_trio.client.errors import RemoteError, RequestRefused, ServerGone
-from pie_trio.services.client_messages import LaunchProcess, LaunchProcesses, RunProcesses
+from pie_trio.services.client_messages import (
+    AttachProcess,
+    LaunchProcess,
+    LaunchProcesses,
+    Ping,
+    RunProcesses,
+    TerminateProcess,
+)
+from pie_trio.services.client_protocol import encode
 from pie_trio.testing.deeds import DEEDS
-from pie_trio.testing.raw_client import MANIFEST, raw_client
+from pie_trio.testing.raw_client import MANIFEST, raw_client, upload_of
 from pie_trio.testing.scenarios.basic import at_once
 from pie_trio.testing.scenarios.doors import BIG, quietly
 from pie_trio.testing.world import World
@@ -36,6 +44,13 @@ async def main(args):
     return [await context.decode_step() for _ in range(2)]
 """
 HANDSHAKE_SECONDS = 20.0
+OTHERS_SECONDS = 10.0  # until there is room for another client
+# What is answered at once, refused at once, and not understood: no word behind it is heard.
+LAST_WORDS = (
+    encode(Ping(corr_id=99)),
+    encode(TerminateProcess(corr_id=99, process_id="nobody")),
+    b"\xc1",
+)
 CALLING_PROGRAMS = ("bench-latency",)
 PYTHON_PROGRAMS = ("text-completion-py", "text-completion")
 
@@ -84,25 +99,38 @@ async def outputs(world: World) -> None:
         partial(world.run, "sim-writes", 2),
         partial(_leave_and_return, world),
         partial(_quietly, world, _two_transfers),
-        partial(quietly(_deaf), world),
+        partial(_deaf_in_turn, world),
     )
 
 
-async def _deaf(world: World) -> None:
-    """Reads nothing: two files, much text and three answers wait behind each other."""
+async def _deaf_in_turn(world: World) -> None:
+    await trio.sleep(OTHERS_SECONDS)
+    for last in LAST_WORDS:
+        await quietly(partial(_deaf, last=last))(world)
+
+
+async def _deaf(world: World, last: bytes) -> None:
+    """Reads nothing: files, much text and answers of every kind wait behind each other."""
     one = json.dumps({"args": ["1", "1", "1"]})
     async with raw_client(world, "deaf") as client:
+        detached = LaunchProcess(corr_id=80, inferlet="sim-wait", input="{}", capture_outputs=False)
+        identity = (await client.ask(detached)).result
         for _ in range(2):
-            await client.launch("sim-writes", 1, 600)
+            await client.launch("sim-hand-over", 300)
         await client.launch("sim-chatter", 40, BIG)
         await trio.sleep(0.5)
         for request in (
             LaunchProcess(corr_id=90, inferlet="sim-decode", input=one, capture_outputs=True),
             LaunchProcesses(corr_id=91, inferlet="sim-decode", inputs=(one,), capture_outputs=True),
             RunProcesses(corr_id=92, inferlet="sim-decode", inputs=(one,)),
+            AttachProcess(corr_id=93, process_id=identity),
+            AttachProcess(corr_id=94, process_id="nobody"),
+            *upload_of(95, "installed", b"async def main(args):\n    return 'x'\n"),
         ):
             await client.send(request)
-        await trio.sleep(3)
+        await client.socket.send_message(last)
+        with trio.move_on_after(3):
+            await client.socket.ping()
 
 
 async def _two_transfers(_world: World, client: Any) -> None:
