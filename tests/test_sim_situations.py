@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+import trio
 
 from pie_trio.events import Event, InstanceFinished, PagesRefused
 from pie_trio.testing.faults import Fault
 from pie_trio.testing.outcome import Outcome
-from pie_trio.testing.scenarios import Scenario, ScenarioFunction, lines
+from pie_trio.testing.scenarios import Scenario, ScenarioFunction, lines, partings
+from pie_trio.testing.scenarios.doors import Deed
 from pie_trio.testing.scheduler import MODES, Mode
 from pie_trio.testing.simulation import Simulation
+from pie_trio.testing.world import World
 
 IN_EVERY_ORDER = pytest.mark.parametrize("mode", MODES)
 
@@ -27,6 +30,20 @@ def played(
 
 def values(outcome: Outcome) -> Counter[str | None]:
     return Counter(launch.value for launch in outcome.launches)
+
+
+def ends(outcome: Outcome) -> Counter[str]:
+    return Counter(e.outcome for e in outcome.timeline if isinstance(e, InstanceFinished))
+
+
+def settled(deed: Deed) -> Deed:
+    """What was asked for is launched before the scenario ends."""
+
+    async def play(world: World) -> None:
+        await deed(world)
+        await trio.sleep(partings.SETTLED_SECONDS)
+
+    return play
 
 
 def moments(outcome: Outcome, kind: type[Event]) -> list[float]:
@@ -74,3 +91,28 @@ def test_seeds_play_situations_one_after_the_other_and_nothing_is_broken() -> No
         outcome = Simulation(seed, (Fault(0, "kill.step", 7 * seed),), "last-pages").run()
         assert outcome.violations == ()
         assert {launch.program for launch in outcome.launches} >= {"sim-ask", "sim-keep"}
+
+
+@IN_EVERY_ORDER
+def test_who_comes_back_reads_what_was_left_of_a_tale_that_waits_for_him(mode: Mode) -> None:
+    outcome = played(partings.returning, mode, door=True)
+    assert ends(outcome) == {"return": 1}
+
+
+@IN_EVERY_ORDER
+def test_answers_wait_behind_what_is_not_read_until_their_client_has_gone(mode: Mode) -> None:
+    outcome = played(settled(partings.ghost), mode, door=True)
+    assert ends(outcome) == {"Terminated": 7}
+
+
+@IN_EVERY_ORDER
+def test_some_launches_are_given_up_before_they_are_answered(mode: Mode) -> None:
+    outcome = played(partings.hasty, mode, door=True)
+    lives = [event.seconds for event in outcome.timeline if isinstance(event, InstanceFinished)]
+    assert min(lives) < 1.0 < max(lives), "some were given up, some were launched in time"
+
+
+@IN_EVERY_ORDER
+def test_a_connection_is_cut_off_while_two_answers_are_due(mode: Mode) -> None:
+    outcome = played(settled(partings.cut_off), mode, door=True)
+    assert set(ends(outcome)) == {"Terminated"}

@@ -213,6 +213,15 @@ async def chatter(guest: ScriptHost) -> str:
     return "said all"
 
 
+async def tell(guest: ScriptHost) -> str:
+    """Chatters, and comes to its end when its client says a word."""
+    said = await chatter(guest)
+    receipt = await guest.call(MESSAGE["receive"])
+    with contextlib.closing(receipt), guest.host.client_wait():
+        await receipt.ticket.wait()
+    return said
+
+
 async def spin(guest: ScriptHost) -> str:
     """Computes for so many slices, then does a pass, like a guest that thinks before it speaks."""
     for _ in range(guest.number(0, 8)):
@@ -257,6 +266,7 @@ SCRIPTS: Mapping[str, Script] = MappingProxyType(
         "broadcast": broadcast,
         "keys": keys,
         "chatter": chatter,
+        "tell": tell,
         "spin": spin,
         "trap": trap,
         "bomb": bomb,

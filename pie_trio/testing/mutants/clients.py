@@ -14,6 +14,7 @@ _REQUESTS: Final = "pie_trio/services/gateway/requests.py"
 _UPLOADS: Final = "pie_trio/services/gateway/uploads.py"
 _OUTLET: Final = "pie_trio/outlet.py"
 _LINK: Final = "pie_trio/client/link.py"
+_PARTINGS: Final = "partings"  # where the ground is the end of connections
 
 CLIENTS: Final = (
     Mutant(
@@ -23,15 +24,18 @@ CLIENTS: Final = (
         after="                feed.answered()\n            raise",
         why="a client that goes while its launch is answered stays attached for ever",
         source="SGLang 34894; contract 9.22",
+        ground=_PARTINGS,
     ),
     Mutant(
         "delivered_before_written",
         _OUTBOX,
-        before="            self._parcels.append(Parcel(frame, left, is_reply))",
-        after="            left()\n"
-        "            self._parcels.append(Parcel(frame, _nobody, is_reply))",
+        before="        self._parcels.append(parcel)\n",
+        after="        parcel.left()\n"
+        "        parcel = attrs.evolve(parcel, left=_nobody)\n"
+        "        self._parcels.append(parcel)\n",
         why="output counts as delivered that was never written, and is lost with the connection",
         source="contract 9.22",
+        ground=_PARTINGS,
     ),
     Mutant(
         "terminal_twice",
@@ -50,6 +54,7 @@ CLIENTS: Final = (
         "            self._detached = True\n            self._buffer._release()",
         why="what a lost client had not read is not there for the next one",
         source="contract 9.22",
+        ground=_PARTINGS,
     ),
     Mutant(
         "stalled_client_kept",
@@ -149,6 +154,7 @@ CLIENTS: Final = (
         after="            pending.is_abandoned = True\n",
         why="who waits for an answer when the connection dies waits for ever",
         source="contract 9.43",
+        ground=_PARTINGS,
     ),
     Mutant(
         "abandoned_launch_runs_on",
@@ -157,6 +163,7 @@ CLIENTS: Final = (
         after="            self._pending.pop(number, None)",
         why="a launch whose caller gave up runs on, and nobody knows of it",
         source="SGLang 36876, 34894",
+        ground=_PARTINGS,
     ),
     Mutant(
         "unknown_answer_taken",

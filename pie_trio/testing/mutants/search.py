@@ -44,6 +44,7 @@ KINDS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "links": ("link", "worker", "jitter"),
         "airlock": ("kill", "limits", "worker", "net", "jitter"),
         "front-door": ("net", "limits", "kill", "jitter"),
+        "partings": ("limits", "kill", "jitter"),
         "families": ("kill", "worker", "net", "stop", "jitter"),
     }
 )
@@ -69,6 +70,7 @@ FOCUS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "airlock": ("kill.step", "kill.call", "kill.call", "limits.topic_messages"),
         "families": ("kill.step", "kill.call", "kill.call", "net.delay", "net.disconnect"),
+        "partings": ("net.disconnect", "net.delay", "jitter.all"),
         "front-door": (
             *("net.disconnect", "limits.outbox_bytes", "limits.stream_bytes"),
             "limits.requests_per_client",

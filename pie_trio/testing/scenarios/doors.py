@@ -1,4 +1,4 @@
-"""Clients who check what they are told: strangers, neighbours, the deaf, the hasty and the many.
+"""Clients who check what they are told: strangers, neighbours, the deaf, the mute and the many.
 
 What the server owes them and does not give is an `AssertionError`; a connection that dies ends a
 deed quietly.
@@ -27,7 +27,6 @@ from pie_trio.testing.world import TERMINALS, World
 
 PATIENCE_SECONDS = 600.0  # virtual: even deaf clients hear by then
 BIG = 4000  # letters of a message that no buffer hides
-HUGE = 30_000  # of which sixty fit into no outbox
 
 Deed = Callable[[World], Awaitable[None]]
 
@@ -180,38 +179,25 @@ async def deaf(world: World) -> None:
             assert "attached" not in answer.result or answer.ok, "who reads nothing stays attached"
 
 
-async def returning(world: World) -> None:
-    """Loses no more than what the network lost."""
-    user = somebody(world)
-    async with raw_client(world, user) as client:
-        identity = await client.launch("sim-chatter", 60, HUGE)
-        if identity is None:
-            return
-        await trio.sleep(world.dice.choice([0.0, 0.05, 1.0]))
-        in_transit = client.stream.into.bytes_max // HUGE + 6
-        client.stream.reset()
-    await trio.sleep(0.5)
-    async with raw_client(world, user) as again:
-        again.known.add(identity)
-        attach = AttachProcess(corr_id=again.next_number(), process_id=identity)
-        if not (await again.ask(attach)).ok:
-            return
-        end = await again.read(identity)
-        seen = {event.value.partition(" ")[0] for event in again.events}
-        if end.event == "return":
-            lost = 60 - len([number for number in range(60) if str(number) in seen])
-            assert lost <= in_transit, f"{lost} messages were lost, {in_transit} were on their way"
-
-
-async def ghost(world: World) -> None:
-    """Goes while the answers to its launches wait behind what it does not read."""
+async def piled_up(world: World) -> None:
+    """An answer and what its instance says wait together behind what nobody has read yet."""
     async with raw_client(world, somebody(world)) as client:
-        await client.launch("sim-chatter", 80, BIG)
-        for number in range(100, 104):
-            await client.send(
-                LaunchProcess(corr_id=number, inferlet="sim-wait", input="{}", capture_outputs=True)
-            )
-        await trio.sleep(1.0)
+        if await client.launch("sim-chatter", 40, BIG) is None:
+            return
+        await trio.sleep(0.05)
+        launch = LaunchProcess(
+            corr_id=client.next_number(),
+            inferlet="sim-chatter",
+            input='{"args": ["3", "20"]}',
+            capture_outputs=True,
+        )
+        await client.send(launch)
+        await trio.sleep(0.05)
+        while launch.corr_id not in client.answered:
+            answer = await client.hear()
+        if isinstance(answer, Response) and answer.ok:
+            client.known.add(answer.result)
+            await client.read(answer.result)
 
 
 async def mute(world: World) -> None:
@@ -225,28 +211,6 @@ async def mute(world: World) -> None:
         assert cut, "a client that never finishes its handshake is kept"
     finally:
         stream.reset()
-
-
-async def hasty(world: World) -> None:
-    """Gives a launch up while it is under way, and stays."""
-    user = somebody(world)
-    async with world.connect(user) as client:
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-
-                async def give_up() -> None:
-                    for _ in range(world.dice.randrange(25)):
-                        await trio.lowlevel.checkpoint()
-                    scope.cancel()
-
-                nursery.start_soon(give_up)
-                await client.launch("sim-wait")
-        await client.ping()
-        await trio.sleep(5.0)
-        await client.ping()
-        if scope.cancelled_caught:
-            running = [each for each in await client.list() if not each.is_finished]
-            assert not running, "a launch that was given up runs on"
 
 
 async def at_once(world: World) -> None:
@@ -283,10 +247,8 @@ DOOR_DEEDS: Mapping[str, Deed] = MappingProxyType(
             "gone-at-once": gone_at_once,
             "ended": ended,
             "deaf": deaf,
-            "returning": returning,
-            "ghost": ghost,
+            "piled-up": piled_up,
             "mute": mute,
-            "hasty": hasty,
             "at-once": at_once,
         }.items()
     }
