@@ -36,7 +36,10 @@ class Outbox:
         self._bytes = 0
         self._unwritten = 0  # parcels waiting here or taken and not written yet
         self._turn = trio.StrictFIFOLock()
-        self._changed = trio.Event()
+        self._filled = trio.lowlevel.ParkingLot()  # who waits for a parcel,
+        self._replied = trio.lowlevel.ParkingLot()  # for a reply,
+        self._emptied = trio.lowlevel.ParkingLot()  # for room,
+        self._all_written = trio.lowlevel.ParkingLot()  # for the end
 
     async def put(
         self, frame: bytes, left: Callable[[], None] = _nobody, *, is_reply: bool = False
@@ -48,7 +51,7 @@ class Outbox:
             return
         async with self._turn:
             while not self._has_room(frame):
-                await self._changed.wait()
+                await self._emptied.park()
             self._append(parcel)
 
     def _has_room(self, frame: bytes) -> bool:
@@ -59,35 +62,34 @@ class Outbox:
         self._parcels.append(parcel)
         self._bytes += len(parcel.frame)
         self._unwritten += 1
-        self._announce()
+        self._filled.unpark_all()
+        if parcel.is_reply:
+            self._replied.unpark_all()
 
     async def wait_until_filled(self) -> None:
         while not self._parcels:
-            await self._changed.wait()
+            await self._filled.park()
 
     def take(self) -> list[Parcel]:
         """All that is there; `written` must follow."""
         parcels = list(self._parcels)
         self._parcels.clear()
         self._bytes = 0
-        self._announce()
+        self._emptied.unpark_all()
         return parcels
 
     def written(self, parcels: list[Parcel]) -> None:
         self._unwritten -= len(parcels)
         for parcel in parcels:
             parcel.left()
-        self._announce()
+        if not self._unwritten:
+            self._all_written.unpark_all()
 
     async def wait_for_reply(self) -> None:
         """Until a reply waits here: events can be late by a little, answers should not be."""
         while not any(parcel.is_reply for parcel in self._parcels):
-            await self._changed.wait()
+            await self._replied.park()
 
     async def wait_until_written(self) -> None:
         while self._unwritten:
-            await self._changed.wait()
-
-    def _announce(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+            await self._all_written.park()
