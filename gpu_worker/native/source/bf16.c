@@ -15,6 +15,9 @@
 #define TILE_ROWS 6
 #endif
 enum { DEPTH = 256, UNROLL = 4, ROWS_TOGETHER = 3, GROUPS = 4 };
+// Few rows read a panel as fast as memory gives it: so many words ahead it is fetched into the first
+// cache. More rows take so long that the whole next panel can come into the second one meanwhile.
+enum { FEW_ROWS = 2, NEAR_WORDS = 1536 };
 
 INLINE void widen(const uint32_t *words, floats *low, floats *high) {
     ints pair;
@@ -36,9 +39,9 @@ INLINE void step(const int rows, const float *const *group, int64_t stride, int 
     }
 }
 
-// Adds the products of some rows with a part of one panel to the result. Few rows take turns with several sums each, because
-// one sum alone would wait for the multiplier's latency at every step. What is `ahead` is fetched on
-// the way.
+// Adds the products of some rows with a part of one panel to the result. Few rows take turns with
+// several sums each, because one sum alone would wait for the multiplier's latency at every step.
+// What is `ahead` is fetched on the way.
 INLINE void multiply(const int rows, const int turns, const float *input, int64_t stride,
                      const uint32_t *panel, const uint32_t *ahead, int64_t depth,
                      floats (*result)[2]) {
@@ -51,7 +54,8 @@ INLINE void multiply(const int rows, const int turns, const float *input, int64_
     int64_t left = depth;
     for (; left >= UNROLL; left -= UNROLL) {
         for (int i = 0; i < UNROLL; i++) {
-            __builtin_prefetch(ahead + i * LANES, 0, 2);
+            if (rows <= FEW_ROWS) __builtin_prefetch(panel + NEAR_WORDS + i * LANES, 0, 3);
+            else __builtin_prefetch(ahead + i * LANES, 0, 2);
             step(rows, group, stride, i, panel + i * LANES, sum[i % turns]);
         }
         panel += UNROLL * LANES;
