@@ -72,6 +72,8 @@ class ModelExecutor:
         for source, target in batch.copies.tolist():
             self._decoder.memory.copy_page(source, target)
         errors = request_errors(batch, self.facts)
+        if not errors and _is_plain_decoding(batch):
+            return self._decoded(batch)
         chosen = np.ones(batch.request_count, dtype=bool)
         if errors:
             chosen[list(errors)] = False
@@ -98,6 +100,17 @@ class ModelExecutor:
             if request in errors
             else _answer([*chain.from_iterable(parts)], request in ends)
             for request, parts in enumerate(results)
+        )
+
+    def _decoded(self, batch: BatchArrays) -> tuple[Answer, ...]:
+        """In one call: once all weights have been read, Python is in no cache any more."""
+        all_of_them = np.arange(batch.request_count)
+        step = Step(batch, all_of_them, all_of_them, self._embeddings)
+        best, finite = self._decoder.best_after(step)
+        pairs = zip(best.tolist(), finite.tolist(), strict=True)
+        return tuple(
+            Answer((token,), (), None) if good else Answer((), (), NOT_FINITE.reason)
+            for token, good in pairs
         )
 
     def _go_on(self, texts: Mapping[int, Written], found: dict[int, Result | Refusal]) -> list[int]:
@@ -141,7 +154,7 @@ class ModelExecutor:
     ) -> dict[int, Result | Refusal]:
         """Every output that is wanted, or why there is none."""
         found = under.refused()
-        wanted, is_best, rows = outputs.wanted, outputs.are_plainly_best(), outputs.rows()
+        wanted, is_best, rows = outputs.wanted, _are_plainly_best(outputs.batch), outputs.rows()
         if found:
             wanted[list(found)] = False
         for part in _parts(wanted & is_best):
@@ -195,19 +208,30 @@ class _Outputs:
         rows: Array = self.batch.row_indptr[self.owner] + self.batch.output_rows
         return rows
 
-    def are_plainly_best(self) -> Array:
-        """For which the likeliest token is all that is wanted: nobody needs their logits."""
-        batch = self.batch
-        best = (batch.temperatures == 0) & (batch.output_kinds != DISTRIBUTION)
-        best &= batch.logprobs == 0
-        if len(batch.adjustments):
-            best &= lengths_of(batch.adjustment_indptr) == 0
-        if len(batch.written):
-            best &= lengths_of(batch.written_indptr) == 0
-        return np.asarray(best)
-
     def choice(self, place: int, allowed: Array | None) -> Choice:
         return Choice(self.batch.output(place), int(self.batch.seeds[self.owner[place]]), allowed)
+
+
+def _is_plain_decoding(batch: BatchArrays) -> bool:
+    """Whether each request, all of which are sound, has one row and wants but its best token."""
+    count = batch.request_count
+    if not 0 < count == len(batch.tokens) == len(batch.output_rows) <= HEAD_ROWS_MAX:
+        return False
+    if batch.lesson is not None or len(batch.embed_rows):
+        return False
+    is_one_each = batch.output_indptr == np.arange(count + 1)
+    return bool(is_one_each.all()) and bool(_are_plainly_best(batch).all())
+
+
+def _are_plainly_best(batch: BatchArrays) -> Array:
+    """Of which outputs the likeliest token is all that is wanted: nobody needs their logits."""
+    best = (batch.temperatures == 0) & (batch.output_kinds != DISTRIBUTION)
+    best &= batch.logprobs == 0
+    if len(batch.adjustments):
+        best &= lengths_of(batch.adjustment_indptr) == 0
+    if len(batch.written):
+        best &= lengths_of(batch.written_indptr) == 0
+    return np.asarray(best)
 
 
 def _taken(hidden: Wide, rows: Array) -> Wide:

@@ -102,6 +102,10 @@ class Decoder(Protocol):
         """Appends the step's rows to their pages; the result is their final hidden rows, normed."""
         ...
 
+    def best_after(self, step: Step) -> tuple[Array, Array]:
+        """Appends the step's rows; then what `best` says of each of them."""
+        ...
+
     def logits(self, hidden: Wide) -> Wide:
         """[row, token]"""
         ...

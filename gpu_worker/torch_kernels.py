@@ -91,6 +91,9 @@ class TorchDecoder:
         normed: Wide = self._normed(hidden, self._norm).numpy()
         return normed
 
+    def best_after(self, step: Step) -> tuple[Array, Array]:
+        return self.best(self.forward(step))
+
     @torch.inference_mode()
     def logits(self, hidden: Wide) -> Wide:
         logits: Wide = self._head(torch.from_numpy(hidden)).numpy()

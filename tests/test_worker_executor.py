@@ -66,6 +66,13 @@ class Recording:
         self.recorded.append(torch.from_numpy(self.decoder.logits(hidden)))
         return hidden
 
+    def best_after(self, step: Step) -> tuple[Array, Array]:
+        """Both ways, which give the same."""
+        best, finite = self.decoder.best_after(step)
+        expected = self.best(self.forward(step))
+        assert (best.tolist(), finite.tolist()) == tuple(each.tolist() for each in expected)
+        return best, finite
+
     def logits(self, hidden: Wide) -> Wide:
         return self.decoder.logits(hidden)
 
@@ -420,6 +427,27 @@ def test_greedy_is_the_argmax_and_distributions_are_the_softmax(m: Machine) -> N
     assert answer.distributions[0][0] == best.indices.tolist()
     assert answer.distributions[0][1] == pytest.approx(best.values.tolist(), abs=1e-4)
     assert len(answer.distributions[1][0]) == LIMITS.distribution_max
+
+
+def test_tokens_are_of_the_rows_that_they_are_asked_for(m: Machine) -> None:
+    """Whether in the order of the rows, backwards, twice, or of some rows only."""
+    tokens = m.text(6)
+    whole = part(tokens, m.pages(6), 0, 6)
+    (answer,) = m.answers(whole)
+    assert len(set(answer.tokens)) > 1
+    for rows in ((5, 4, 3, 2, 1, 0), (0, 0, 1, 1, 5, 5), (1, 4), (5, 4, 3, 2, 1, 0, 0)):
+        outputs = [whole.outputs[row] for row in rows]
+        (ours,) = m.answers(attrs.evolve(whole, outputs=outputs))
+        assert ours.tokens == tuple(answer.tokens[row] for row in rows)
+
+
+def test_of_two_rows_one_may_be_asked_for_twice_and_the_other_not(m: Machine) -> None:
+    texts = [m.text(1), m.text(1)]
+    one, other = (part(text, m.pages(1), 0, 1) for text in texts)
+    (expected,) = m.answers(one)
+    twice = attrs.evolve(one, outputs=[*one.outputs] * 2)
+    ours, nothing = m.answers(twice, attrs.evolve(other, outputs=[]))
+    assert (ours.tokens, nothing.tokens) == (expected.tokens * 2, ())
 
 
 def test_what_is_adjusted_or_told_of_changes_no_neighbour(m: Machine) -> None:

@@ -79,6 +79,17 @@ class NativeDecoder:
         self._call("pie_forward", step, hidden)
         return hidden
 
+    def best_after(self, step: Step) -> tuple[Array, Array]:
+        """In the same call as the layers: between two calls the threads would have to come together
+        again, and memory would be idle.
+        """
+        count, room = len(step.rows), self._room
+        best, finite = np.empty(count, np.int64), np.empty(count, np.bool_)
+        hidden = np.empty((count, self._config.hidden), np.float32)
+        room.best, room.finite = best.ctypes.data, finite.ctypes.data
+        self._call("pie_forward", step, hidden, head=self._head.address)
+        return best, finite
+
     def attend(self, layer: int, joined: Wide, step: Step) -> Wide:
         """One layer's part that is no product: turns and keeps rows, then attends."""
         width = self._config.heads * self._config.head_width
@@ -86,11 +97,13 @@ class NativeDecoder:
         self._call("pie_attend", step, result, layer, joined.ctypes.data, result.ctypes.data)
         return result
 
-    def _call(self, name: str, step: Step, hidden: Wide, *others: int) -> None:
+    def _call(
+        self, name: str, step: Step, hidden: Wide, *others: int, head: int | None = None
+    ) -> None:
         """Again with more scratch memory where it was too little."""
         batch = view_of(step)
         room = self._room
-        room.slots, room.hidden = step.slots.ctypes.data, hidden.ctypes.data
+        room.slots, room.hidden, room.head = step.slots.ctypes.data, hidden.ctypes.data, head
         views = (self._at, ctypes.addressof(batch), ctypes.addressof(room))
         while needed := self._library.call(name, *views, *others):
             self._scratch = aligned_empty((needed,), np.float32)

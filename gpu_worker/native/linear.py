@@ -81,6 +81,10 @@ class PanelLinear:
         self._view = self._panels.view
         self._at = ctypes.addressof(self._view)
 
+    @property
+    def address(self) -> int:
+        return self._at
+
     def __call__(self, rows: Wide) -> Wide:
         """The products; of a gate, silu(gate) * up."""
         width = self._view.outputs // (2 if self._is_gate else 1)

@@ -1,6 +1,6 @@
 """The structures that the kernels read, as Python lays them out.
 
-Owns the fields, in the order of `source/weight.h`, `source/plan.h` and `source/forward.c`;
+Owns the fields, in the order of `source/weight.h`, `source/plan.h` and `source/pass.h`;
 `library` refuses a library whose sizes differ. A structure holds addresses: who makes one keeps
 what it points to alive.
 It must never hold a tensor.
@@ -59,14 +59,14 @@ class BatchView(ctypes.Structure):
 
 
 class RoomView(ctypes.Structure):
-    """Where a pass reads and writes."""
+    """Where a pass reads and writes; with a head its results are the best tokens."""
 
     _fields_ = (
         *((name, _P) for name in ("slots", "keys", "values")),
         ("layer_floats", _N),
         ("scratch", _P),
         ("scratch_floats", _N),
-        ("hidden", _P),
+        *((name, _P) for name in ("hidden", "head", "best", "finite")),
     )
 
 

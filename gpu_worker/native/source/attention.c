@@ -83,19 +83,15 @@ static void attend_work(const Work *work) {
     give_results(&lines, work);
 }
 
-// Calls for each item that is taken: the tiles of a key head are neighbours, because they may read
-// the same pages.
-INLINE void each_item(const Member *me, const Plan *plan, const Layer *layer,
-                      void (*call)(const Work *)) {
-    int64_t share = plan->heads / plan->key_heads, item, end;
-    while (team_take(me, 1, &item, &end)) {
-        Work work = {plan, layer, plan->tiles + item % plan->tile_count, item / plan->tile_count, 0, 0};
-        int64_t room = LINES_MAX / work.tile->rows;
-        for (int64_t first = 0; first < share; first += room) {
-            work.first_head = work.key_head * share + first;
-            work.heads = share - first < room ? share - first : room;
-            call(&work);
-        }
+// The tiles of a key head are neighbours, because they may read the same pages.
+INLINE void do_item(const Plan *plan, const Layer *layer, int64_t item, void (*call)(const Work *)) {
+    int64_t share = plan->heads / plan->key_heads;
+    Work work = {plan, layer, plan->tiles + item % plan->tile_count, item / plan->tile_count, 0, 0};
+    int64_t room = LINES_MAX / work.tile->rows;
+    for (int64_t first = 0; first < share; first += room) {
+        work.first_head = work.key_head * share + first;
+        work.heads = share - first < room ? share - first : room;
+        call(&work);
     }
 }
 
@@ -106,8 +102,13 @@ int64_t partial_floats(int64_t heads, int64_t key_heads, int64_t width) {
     return rows * heads * (width + 2);
 }
 
+void attend_item(const Plan *plan, const Layer *layer, int64_t item) {
+    do_item(plan, layer, item, attend_work);
+}
+
 void attend(const Member *me, const Plan *plan, const Layer *layer) {
-    each_item(me, plan, layer, attend_work);
+    int64_t item, end;
+    while (team_take(me, 1, &item, &end)) attend_item(plan, layer, item);
 }
 
 // The first part of a context puts all of them together.
@@ -135,5 +136,6 @@ static void join_work(const Work *work) {
 }
 
 void join_parts(const Member *me, const Plan *plan, const Layer *layer) {
-    each_item(me, plan, layer, join_work);
+    int64_t item, end;
+    while (team_take(me, 1, &item, &end)) do_item(plan, layer, item, join_work);
 }

@@ -39,6 +39,8 @@ typedef struct {
 int64_t attention_items(const Plan *plan);
 int64_t partial_floats(int64_t heads, int64_t key_heads, int64_t width);
 void attend(const Member *me, const Plan *plan, const Layer *layer);
+// One item: a tile with the heads that share a key head.
+void attend_item(const Plan *plan, const Layer *layer, int64_t item);
 // After everybody has attended: parts are put together. Its items are those of `attend`.
 void join_parts(const Member *me, const Plan *plan, const Layer *layer);
 

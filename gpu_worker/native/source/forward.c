@@ -2,109 +2,13 @@
 //
 // The threads come together once and stay until the last row is normed. In each layer every row is
 // appended to its pages before any row attends, so a later request of a batch may read what an
-// earlier one wrote.
+// earlier one wrote. At one row a step is so short that meetings count: what is sooner done than met
+// for, each thread does for itself.
 
-#include "plan.h"
-#include "products.h"
+#include "pass.h"
 #include "rows.h"
 
 #include <omp.h>
-
-// The layout is that of `LayerView` in ../structures.py.
-typedef struct {
-    const float *attention_norm, *feed_norm;
-    Weight query_key_value, attended, gate_up, down;
-} Parameters;
-
-// The layout is that of `DecoderView`.
-typedef struct {
-    int64_t layers, hidden, heads, key_heads, width, feed;
-    const Parameters *parameters;
-    const float *norm, *frequencies;
-    const uint16_t *embedding;  // [token, hidden] in bf16
-    float epsilon;
-} Decoder;
-
-// Where a pass reads and writes. The layout is that of `RoomView`.
-typedef struct {
-    const float *slots;    // [slot, hidden]
-    float *keys, *values;  // [layer, page, ...]
-    int64_t layer_floats;  // from one layer to the next
-    float *scratch;
-    int64_t scratch_floats;
-    float *hidden;  // [row, hidden], the result
-} Room;
-
-// What a pass computes with, cut out of its scratch memory.
-typedef struct {
-    const Decoder *decoder;
-    const Room *room;
-    Planned planned;
-    Rows normed, joined, attended, gated;
-    float *turns;
-    char *prepared;  // of the rows that are multiplied next
-} Pass;
-
-static int64_t most(int64_t one, int64_t other) { return one > other ? one : other; }
-
-// Floats from one row to the next: whole lines, and never so many that rows share a cache's sets.
-static int64_t stride_of(int64_t width) {
-    int64_t lines = (width + 15) / 16;
-    return (lines + !(lines % 8)) * 16;
-}
-
-static int64_t joined_width(const Decoder *decoder) {
-    return (decoder->heads + 2 * decoder->key_heads) * decoder->width;
-}
-
-static int64_t prepared_most(const Decoder *decoder) {
-    const Parameters *own = decoder->parameters;
-    int64_t one = most(prepared_bytes(&own->query_key_value), prepared_bytes(&own->attended));
-    int64_t other = most(prepared_bytes(&own->gate_up), prepared_bytes(&own->down));
-    return (most(one, other) + 63) / 64 * 16;
-}
-
-static Rows rows_at(float **scratch, int64_t rows, int64_t width) {
-    Rows made = {.count = rows, .stride = stride_of(width), .values = *scratch};
-    *scratch += rows * made.stride;
-    return made;
-}
-
-static int64_t row_floats(const Decoder *decoder) {
-    return stride_of(decoder->hidden) + stride_of(decoder->heads * decoder->width) +
-           stride_of(decoder->feed) + stride_of(joined_width(decoder)) +
-           stride_of(decoder->width) + prepared_most(decoder);
-}
-
-// The floats of scratch memory that are missing if there is too little of it, as far as is known.
-static int64_t lay_out(Pass *pass, const Decoder *decoder, const Batch *batch, const Room *room) {
-    int threads = team_size();
-    Plan *plan = &pass->planned.attention;
-    int64_t rows = chosen_rows(batch), planned = plan_floats(batch, threads);
-    int64_t needed = planned + rows * row_floats(decoder);
-    if (room->scratch_floats < needed) return needed;
-    *pass = (Pass){.decoder = decoder, .room = room};
-    *plan = (Plan){.heads = decoder->heads, .key_heads = decoder->key_heads, .width = decoder->width};
-    plan_batch(&pass->planned, batch, threads, room->scratch);
-    float *scratch = room->scratch + planned;
-    pass->normed = rows_at(&scratch, rows, decoder->hidden);
-    pass->joined = rows_at(&scratch, rows, joined_width(decoder));
-    pass->attended = rows_at(&scratch, rows, decoder->heads * decoder->width);
-    pass->gated = rows_at(&scratch, rows, decoder->feed);
-    pass->turns = (float *)rows_at(&scratch, rows, decoder->width).values;
-    pass->prepared = (char *)scratch;
-    plan->partial = room->scratch + needed;
-    needed += plan->part_count * partial_floats(decoder->heads, decoder->key_heads, decoder->width);
-    return room->scratch_floats < needed ? needed : 0;
-}
-
-static float *row_of(const Rows *rows, int64_t row) {
-    return (float *)rows->values + row * rows->stride;
-}
-
-static void prepare(const Pass *pass, const Weight *weight, const float *row, int64_t number) {
-    prepare_row(weight, row, pass->prepared + number * prepared_bytes(weight));
-}
 
 static void begin_turns(const Pass *pass, int64_t row) {
     const Decoder *decoder = pass->decoder;
@@ -129,53 +33,96 @@ static void begin_rows(const Member *me, const Pass *pass) {
     }
 }
 
-// The norm of all rows, as the next weight wants them.
-static void norm_rows(const Member *me, const Pass *pass, const float *norm, const Weight *next) {
+// A product of the team: of `rows`, or, if there is a norm, of the hidden rows normed by it.
+typedef struct {
+    const Weight *weight;
+    const float *norm;
+    Rows rows;
+    Sink sink;
+    const Weight *next;
+} Product;
+
+// One row as the weight wants it, in place `to` of what is ready.
+static void make_ready(const Pass *pass, const Product *own, int64_t row, int64_t to) {
     const Decoder *decoder = pass->decoder;
-    int64_t row, end;
-    team_meet(me, pass->planned.rows);
-    while (team_take(me, 1, &row, &end)) {
-        float *normed = row_of(&pass->normed, row);
-        norm_row(pass->room->hidden + row * decoder->hidden, norm, normed, decoder->hidden,
+    const float *from = row_of(&own->rows, row);
+    if (own->norm) {
+        float *normed = row_of(&pass->normed, to);
+        norm_row(pass->room->hidden + row * decoder->hidden, own->norm, normed, decoder->hidden,
                  decoder->epsilon);
-        if (prepared_bytes(next)) prepare(pass, next, normed, row);
+        from = normed;
     }
+    int64_t bytes = prepared_bytes(own->weight);
+    if (bytes) prepare_row(own->weight, from, pass->prepared + to * bytes);
 }
 
-static void prepare_rows(const Member *me, const Pass *pass, const Rows *rows, const Weight *next) {
-    int64_t row, end;
-    if (!prepared_bytes(next)) return;
-    team_meet(me, rows->count);
-    while (team_take(me, 1, &row, &end)) prepare(pass, next, row_of(rows, row), row);
+static void multiply(const Member *me, const Pass *pass, Product own) {
+    int64_t rows = pass->planned.rows, row, end;
+    Rows ready = own.norm ? pass->normed : own.rows;
+    ready.count = rows;
+    ready.prepared = pass->prepared;
+    if (rows == 1) {
+        team_meet(me, product_items(own.weight, 1));
+        make_ready(pass, &own, 0, me->number);
+        ready.prepared += me->number * prepared_bytes(own.weight);
+        if (own.norm) ready.values = row_of(&pass->normed, me->number);
+    } else {
+        if (own.norm || prepared_bytes(own.weight)) {
+            team_meet(me, rows);
+            while (team_take(me, 1, &row, &end)) make_ready(pass, &own, row, row);
+        }
+        team_meet(me, product_items(own.weight, rows));
+    }
+    product(me, own.weight, &ready, &own.sink, own.next);
 }
 
-static void multiply(const Member *me, const Pass *pass, const Weight *weight, Rows rows, Sink sink,
-                     const Weight *next) {
-    rows.prepared = pass->prepared;
-    team_meet(me, product_items(weight, rows.count));
-    product(me, weight, &rows, &sink, next);
+// Turns the queries of `count` neighbouring key heads and their keys, and keeps keys and values.
+static void append_heads(const Pass *pass, int64_t row, int64_t first, int64_t count, float *keys,
+                         float *values) {
+    const Decoder *decoder = pass->decoder;
+    int64_t width = decoder->width, share = decoder->heads / decoder->key_heads;
+    int64_t place = pass->planned.places[row], at = first * width * SLOTS;
+    int64_t page = place / SLOTS * decoder->key_heads * width * SLOTS + at;
+    float *joined = row_of(&pass->joined, row), *key = joined + (decoder->heads + first) * width;
+    const float *turn = pass->turns + row * stride_of(width);
+    rotate_heads(joined + first * share * width, count * share, width / 2, turn);
+    rotate_heads(key, count, width / 2, turn);
+    append_row(key, key + decoder->key_heads * width, count, width, place % SLOTS, keys + page,
+               values + page);
 }
 
 static void append_rows(const Member *me, const Pass *pass, float *keys, float *values) {
-    const Decoder *decoder = pass->decoder;
-    int64_t page_floats = decoder->key_heads * decoder->width * SLOTS, row, end;
+    int64_t row, end;
     team_meet(me, pass->planned.rows);
     while (team_take(me, 1, &row, &end)) {
-        float *joined = row_of(&pass->joined, row), *key = joined + decoder->heads * decoder->width;
-        int64_t place = pass->planned.places[row], page = place / SLOTS * page_floats;
-        rotate_heads(joined, decoder->heads + decoder->key_heads, decoder->width / 2,
-                     pass->turns + row * stride_of(decoder->width));
-        append_row(key, key + decoder->key_heads * decoder->width, decoder->key_heads,
-                   decoder->width, place % SLOTS, keys + page, values + page);
+        append_heads(pass, row, 0, pass->decoder->key_heads, keys, values);
     }
 }
 
-static void attend_rows(const Member *me, const Pass *pass, const float *keys,
-                        const float *values) {
+// Where all rows are one tile, nobody else reads what they write: one thread keeps a key head and
+// attends to it at once.
+static void append_and_attend(const Member *me, const Pass *pass, const Layer *layer, float *keys,
+                              float *values) {
+    int64_t head, end;
+    team_meet(me, pass->decoder->key_heads);
+    while (team_take(me, 1, &head, &end)) {
+        for (int64_t row = 0; row < pass->planned.rows; row++) {
+            append_heads(pass, row, head, 1, keys, values);
+        }
+        attend_item(&pass->planned.attention, layer, head);
+    }
+}
+
+static void attend_rows(const Member *me, const Pass *pass, float *keys, float *values) {
     const Plan *plan = &pass->planned.attention;
     Layer layer = {.keys = keys, .values = values, .joined = pass->joined.values,
                    .stride = pass->joined.stride, .result_stride = pass->attended.stride,
                    .result = (float *)pass->attended.values};
+    if (plan->tile_count == 1) {
+        append_and_attend(me, pass, &layer, keys, values);
+        return;
+    }
+    append_rows(me, pass, keys, values);
     team_meet(me, attention_items(plan));
     attend(me, plan, &layer);
     if (plan->part_count) {
@@ -188,34 +135,40 @@ static void run_layer(const Member *me, const Pass *pass, int64_t number) {
     const Decoder *decoder = pass->decoder;
     const Room *room = pass->room;
     const Parameters *own = decoder->parameters + number;
-    const Weight *after = number + 1 < decoder->layers ? &own[1].query_key_value : 0;
+    const Weight *after = number + 1 < decoder->layers ? &own[1].query_key_value : room->head;
     float *keys = room->keys + number * room->layer_floats;
     float *values = room->values + number * room->layer_floats;
     Sink hidden = {ADD, decoder->hidden, room->hidden, 0};
-    norm_rows(me, pass, own->attention_norm, &own->query_key_value);
-    multiply(me, pass, &own->query_key_value, pass->normed,
-             (Sink){STORE, pass->joined.stride, (float *)pass->joined.values, 0}, &own->attended);
-    append_rows(me, pass, keys, values);
+    Sink joined = {STORE, pass->joined.stride, (float *)pass->joined.values, 0};
+    Sink gated = {GATE, pass->gated.stride, (float *)pass->gated.values, 0};
+    multiply(me, pass, (Product){&own->query_key_value, own->attention_norm, pass->normed, joined,
+                                 &own->attended});
     attend_rows(me, pass, keys, values);
-    prepare_rows(me, pass, &pass->attended, &own->attended);
-    multiply(me, pass, &own->attended, pass->attended, hidden, &own->gate_up);
-    norm_rows(me, pass, own->feed_norm, &own->gate_up);
-    multiply(me, pass, &own->gate_up, pass->normed,
-             (Sink){GATE, pass->gated.stride, (float *)pass->gated.values, 0}, &own->down);
-    prepare_rows(me, pass, &pass->gated, &own->down);
-    multiply(me, pass, &own->down, pass->gated, hidden, after);
+    multiply(me, pass, (Product){&own->attended, 0, pass->attended, hidden, &own->gate_up});
+    multiply(me, pass, (Product){&own->gate_up, own->feed_norm, pass->normed, gated, &own->down});
+    multiply(me, pass, (Product){&own->down, 0, pass->gated, hidden, after});
 }
 
-static void run(const Member *me, const Pass *pass) {
+// The best outputs of all rows, or else the rows, normed.
+static void finish(const Member *me, const Pass *pass) {
     const Decoder *decoder = pass->decoder;
     int64_t row, end;
-    begin_rows(me, pass);
-    for (int64_t number = 0; number < decoder->layers; number++) run_layer(me, pass, number);
+    if (pass->room->head) {
+        Sink best = {BEST, 0, 0, pass->best + me->number * pass->planned.rows};
+        multiply(me, pass, (Product){pass->room->head, decoder->norm, pass->normed, best, 0});
+        return;
+    }
     team_meet(me, pass->planned.rows);
     while (team_take(me, 1, &row, &end)) {
         float *hidden = pass->room->hidden + row * decoder->hidden;
         norm_row(hidden, decoder->norm, hidden, decoder->hidden, decoder->epsilon);
     }
+}
+
+static void run(const Member *me, const Pass *pass) {
+    begin_rows(me, pass);
+    for (int64_t number = 0; number < pass->decoder->layers; number++) run_layer(me, pass, number);
+    finish(me, pass);
 }
 
 // Nought when it is done; else nothing was done, and the scratch memory needs so many floats.
@@ -225,12 +178,14 @@ EXPORT int64_t pie_forward(const Decoder *decoder, const Batch *batch, const Roo
     int threads = team_size();
     int64_t needed = lay_out(&pass, decoder, batch, room);
     if (needed) return needed;
+    if (room->head) begin_best(pass.best, pass.planned.rows);
     team_start(&team, threads, pass.planned.rows);
 #pragma omp parallel num_threads(threads)
     {
         Member me = {&team, omp_get_thread_num(), omp_get_num_threads()};
         run(&me, &pass);
     }
+    if (room->head) choose_best(pass.best, pass.planned.rows, room->best, room->finite);
     return 0;
 }
 
@@ -253,7 +208,6 @@ EXPORT int64_t pie_attend(const Decoder *decoder, const Batch *batch, const Room
 #pragma omp parallel num_threads(threads)
     {
         Member me = {&team, omp_get_thread_num(), omp_get_num_threads()};
-        append_rows(&me, &pass, keys, values);
         attend_rows(&me, &pass, keys, values);
     }
     return 0;

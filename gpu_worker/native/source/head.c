@@ -1,5 +1,7 @@
 // Products that stand alone: logits, and the best token of each row without keeping its logits.
 
+#include "head.h"
+
 #include "products.h"
 
 #include <omp.h>
@@ -20,7 +22,7 @@ static void start(Team *team, int threads, const Weight *weight, int64_t rows) {
     team_start(team, threads, prepared_bytes(weight) ? rows : product_items(weight, rows));
 }
 
-static int64_t best_bytes(int64_t rows) { return (int64_t)sizeof(Best) * rows * team_size(); }
+int64_t best_bytes(int64_t rows) { return (int64_t)sizeof(Best) * rows * team_size(); }
 
 // The room that a product of so many rows needs, which begins at a line.
 EXPORT int64_t pie_product_bytes(const Weight *weight, int64_t rows) {
@@ -42,12 +44,18 @@ EXPORT void pie_product(const Weight *weight, const float *input, int64_t rows, 
     }
 }
 
+void begin_best(Best *best, int64_t rows) {
+    for (int64_t i = 0; i < rows * team_size(); i++) {
+        best[i] = (Best){all(-INFINITY), all(0), INT32_MAX - (ints){0}};
+    }
+}
+
 // The best of all lanes of all threads; of equal ones the first.
-static void choose_best(const Best *best, int64_t rows, int threads, int64_t row, int64_t *output,
-                        uint8_t *finite) {
+static void choose_row(const Best *best, int64_t rows, int64_t row, int64_t *output,
+                       uint8_t *finite) {
     float value = -INFINITY, poison = 0;
     int32_t found = INT32_MAX;
-    for (int thread = 0; thread < threads; thread++) {
+    for (int thread = 0; thread < team_size(); thread++) {
         const Best *own = best + thread * rows + row;
         for (int lane = 0; lane < LANES; lane++) {
             float here = own->value[lane];
@@ -62,23 +70,22 @@ static void choose_best(const Best *best, int64_t rows, int threads, int64_t row
     *finite = poison == 0;
 }
 
-// For each row the first of the outputs with the greatest product, and whether all are finite.
+void choose_best(const Best *best, int64_t rows, int64_t *outputs, uint8_t *finite) {
+    for (int64_t row = 0; row < rows; row++) choose_row(best, rows, row, outputs + row, finite + row);
+}
+
 EXPORT void pie_best(const Weight *weight, const float *input, int64_t rows, char *room,
                      int64_t *outputs, uint8_t *finite) {
     Team team;
     int threads = team_size();
     Best *best = (Best *)room;
     Rows given = {rows, weight->depth, input, room + best_bytes(rows)};
-    for (int64_t i = 0; i < rows * threads; i++) {
-        best[i] = (Best){all(-INFINITY), all(0), INT32_MAX - (ints){0}};
-    }
+    begin_best(best, rows);
     start(&team, threads, weight, rows);
 #pragma omp parallel num_threads(threads)
     {
         Member me = {&team, omp_get_thread_num(), omp_get_num_threads()};
         multiply(&me, weight, &given, &(Sink){BEST, 0, 0, best + me.number * rows});
     }
-    for (int64_t row = 0; row < rows; row++) {
-        choose_best(best, rows, threads, row, outputs + row, finite + row);
-    }
+    choose_best(best, rows, outputs, finite);
 }
