@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 import trio
 
-from pie_trio.events import Event, InstanceFinished, PagesRefused
+from pie_trio.events import BatchSettled, Event, InstanceFinished, PagesRefused, WorkerDied
 from pie_trio.testing.faults import Fault
 from pie_trio.testing.outcome import Outcome
-from pie_trio.testing.scenarios import Scenario, ScenarioFunction, lines, partings
+from pie_trio.testing.scenarios import Scenario, ScenarioFunction, fused, lines, partings
 from pie_trio.testing.scenarios.doors import Deed
 from pie_trio.testing.scheduler import MODES, Mode
 from pie_trio.testing.simulation import Simulation
@@ -116,3 +116,19 @@ def test_some_launches_are_given_up_before_they_are_answered(mode: Mode) -> None
 def test_a_connection_is_cut_off_while_two_answers_are_due(mode: Mode) -> None:
     outcome = played(settled(partings.cut_off), mode, door=True)
     assert set(ends(outcome)) == {"Terminated"}
+
+
+@IN_EVERY_ORDER
+def test_a_choir_is_carried_on_by_its_worker_and_says_what_passes_say(mode: Mode) -> None:
+    outcome = played(fused.choirs, mode)
+    steps = [event.steps for event in outcome.timeline if isinstance(event, BatchSettled)]
+    assert max(steps) > 4
+    assert ends(outcome) == {"return": 3 * fused.VOICES}
+
+
+@pytest.mark.parametrize("size", [0.0, 0.3, 0.7])
+def test_a_worker_that_lies_is_lost_whatever_the_lie(size: float) -> None:
+    outcome = Simulation(2, (Fault(0, "link.wrong", 3, size),), "decode").run()
+    assert outcome.violations == ()
+    reasons = [event.reason for event in outcome.timeline if isinstance(event, WorkerDied)]
+    assert [reason for reason in reasons if "it answered" in reason]

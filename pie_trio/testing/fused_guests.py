@@ -124,6 +124,7 @@ class Writing:
         }
         stream = await self.guest.call(GENERATE["start"], self.queue, request)
         if isinstance(stream, Err):
+            assert stream.payload.tag != "invalid", f"a stream may not go on: {stream.payload}"
             raise refuse("its stream was refused")
         return stream
 

@@ -145,6 +145,9 @@ class Promises:
                 life.is_told = True
                 if "no heartbeat" in event.reason and not worker._hangs and not worker.process.how:
                     self.break_rule("a worker that beats is declared dead")
+                dies_at_once = worker.pace.death_seconds < worker.spec.limits.worker_dying_seconds
+                if "is dying" in event.reason and dies_at_once:
+                    self.break_rule("nobody is told how a worker died")
         fired = {fault.point for fault in self.workers.plan.fired}
         if "it answered" in event.reason and "link.wrong" not in fired:
             self.break_rule("a worker that answered well is declared lost")

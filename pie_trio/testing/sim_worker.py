@@ -228,8 +228,7 @@ class SimWorker:
             self._deliver([f"{self.generation}:work".encode(), *_frames(none)], 0.0)
         wrong = self.plan.strikes("link.wrong")
         if wrong and result.answers:
-            kept = result.answers[: int(wrong.size * len(result.answers))]
-            return attrs.evolve(result, answers=kept)
+            return attrs.evolve(result, answers=_lie(result.answers, wrong.size))
         return result
 
     def _torn(self, frames: Frames) -> Frames:
@@ -255,6 +254,13 @@ class SimWorker:
     async def _deliver_late(self, frames: Frames, seconds: float) -> None:
         await trio.sleep(seconds)
         self.socket.deliver(frames)
+
+
+def _lie(answers: tuple[wire.Answer, ...], size: float) -> tuple[wire.Answer, ...]:
+    """Some answers are left out, or one of them is empty."""
+    if size < 0.5:
+        return answers[: int(2 * size * len(answers))]
+    return (*answers[:-1], attrs.evolve(answers[-1], tokens=()))
 
 
 def _frames(message: wire.Message) -> Frames:

@@ -33,7 +33,7 @@ def _on(ground: str, mutants: tuple[Mutant, ...]) -> tuple[Mutant, ...]:
 MUTANTS: Final = (
     *_on("page-traffic", PAGES),
     *_on("pass-traffic", (*PASSES, *QUEUES)),
-    *_on("fused", STREAMS),
+    *_on("choirs", STREAMS),
     *_on("lives", LIVES),
     *_on("links", WORKERS),
     *_on("constraints", GRAMMARS),

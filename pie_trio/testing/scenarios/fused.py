@@ -5,8 +5,27 @@ from __future__ import annotations
 from functools import partial
 
 from pie_trio.testing.fused_guests import WAYS
+from pie_trio.testing.scenarios.basic import at_once
 from pie_trio.testing.scenarios.grounds import Deed, some_of
 from pie_trio.testing.world import World
+
+# Of `sim-fused`, by what a worker does of them: several steps by itself, or a look after each.
+CARRIED_ON = (4, 5, 6, 11, 12, 13)
+LOOKED_AT = (0, 1, 2, 3, 7, 8, 9, 10)
+VOICES = 3
+
+
+async def choirs(world: World) -> None:
+    """Long streams that begin together, with nobody else about: whole ones, then broken ones."""
+    run, dice = partial(world.run, patience=60.0), world.dice
+    count = dice.randint(16, 32)
+    await at_once(
+        *(partial(run, "sim-fused", n, count, "whole") for n in dice.sample(CARRIED_ON, VOICES))
+    )
+    for way in dice.sample(("cut", "drop", "stop"), 2):
+        numbers = dice.sample(dice.choice((CARRIED_ON, LOOKED_AT)), VOICES)
+        some = dice.randint(3, count // 2)
+        await at_once(*(partial(run, "sim-fused", n, count, way, some) for n in numbers))
 
 
 async def fused(world: World) -> None:
