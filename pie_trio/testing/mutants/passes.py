@@ -48,6 +48,7 @@ PASSES: Final = (
         "        for place, chunk in enumerate(sorted(chunks, key=is_dead)):\n",
         why="answers are matched after the dead were taken out of the batch: neighbours swap texts",
         source="contract 9.33",
+        ground="batch-mates",
     ),
     Mutant(
         "epoch_queue",

@@ -43,6 +43,7 @@ QUEUES: Final = (
         after="        return page in self._sources and page not in self._sources",
         why="a page that is still to be copied is rewritten before the copy is made",
         source="own history: copies whose source was dropped",
+        ground="batch-mates",
     ),
     Mutant(
         "stale_kv",

@@ -39,6 +39,7 @@ KINDS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "page-traffic": ("kill", "limits", "worker", "memory", "stop", "net", "jitter"),
         "last-pages": ("kill", "limits", "jitter"),
         "pass-traffic": ("kill", "limits", "worker", "jitter"),
+        "batch-mates": ("kill", "limits", "jitter"),
         "choirs": ("kill", "limits", "worker", "jitter"),
         "lives": ("kill", "worker", "stop", "net", "jitter"),
         "links": ("link", "worker", "jitter"),
@@ -58,6 +59,9 @@ FOCUS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "last-pages": (
             *("kill.step", "kill.call", "kill.call", "jitter.all"),
             *("limits.pages", "limits.page_wait_seconds"),
+        ),
+        "batch-mates": (
+            *("kill.dispatch", "kill.dispatch", "limits.batch_passes", "limits.batch_passes"),
         ),
         "pass-traffic": (
             *("worker.pass-fails", "worker.pass-fails", "kill.dispatch", "kill.settle"),

@@ -68,6 +68,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             Scenario("page-traffic", grounds.page_traffic),
             Scenario("last-pages", lines.last_pages, has_door=False),
             Scenario("pass-traffic", grounds.pass_traffic),
+            Scenario("batch-mates", grounds.batch_mates, has_door=False),
             Scenario("lives", grounds.lives),
             Scenario("links", grounds.links),
             Scenario("constraints", constraints.constraints),

@@ -11,7 +11,7 @@ from functools import partial
 
 import trio
 
-from pie_trio.testing.scenarios.basic import converse
+from pie_trio.testing.scenarios.basic import at_once, converse
 from pie_trio.testing.scenarios.doors import DOOR_DEEDS
 from pie_trio.testing.world import World
 
@@ -74,6 +74,17 @@ async def pass_traffic(world: World) -> None:
         ],
         6,
     )
+
+
+async def batch_mates(world: World) -> None:
+    """Passes that share a batch, or must not: of guests who fall meanwhile, and of those who copy."""
+    run, dice = partial(world.run, patience=60.0), world.dice
+    for _ in range(3):
+        await at_once(
+            *(partial(run, "sim-decode", n, 5, 3) for n in range(3)),
+            *(partial(run, "sim-trap", dice.randint(1, 3)) for _ in range(2)),
+            *(partial(run, "sim-copies") for _ in range(2)),
+        )
 
 
 async def lives(world: World) -> None:
