@@ -77,7 +77,7 @@ async def pass_traffic(world: World) -> None:
 
 
 async def batch_mates(world: World) -> None:
-    """Passes that share a batch, or must not: of guests who fall meanwhile, and of those who copy."""
+    """Passes that share a batch or must not: of guests who fall meanwhile, and of some who copy."""
     run, dice = partial(world.run, patience=60.0), world.dice
     for _ in range(3):
         await at_once(
