@@ -18,7 +18,8 @@ import trio
 
 from pie_trio.config import Limits
 
-# Steps of the scheduler until a guest that parks in passing is back, or a queue hands on.
+# Steps of the scheduler until a guest that parks in passing is back, or a queue hands on. Where all
+# have submitted what they got answers for, there is nobody to wait for.
 HOPS = 2
 
 
@@ -123,8 +124,11 @@ class Gathering:
             while self._awake:
                 self._nobody_awake = trio.Event()
                 await self._nobody_awake.wait()
-                for _ in range(HOPS):
+                for _ in range(0 if self._is_whole() else HOPS):
                     await trio.lowlevel.checkpoint()
+
+    def _is_whole(self) -> bool:
+        return all(member.submitted >= member.answers for member in self._cohort.values())
 
     def end(self) -> None:
         """The batch is put together now; whoever stood back goes on when it is on its way."""

@@ -6,7 +6,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from pie_trio.config import Limits
-from pie_trio.gathering import Gathering
+from pie_trio.gathering import HOPS, Gathering
 
 PATIENT = Limits(gather_seconds_min=1000.0)
 
@@ -103,3 +103,23 @@ async def test_the_dead_hold_up_nobody(autojump_clock: trio.testing.MockClock) -
         await wait_all_tasks_blocked()
         gathering.gone(7)
     assert trio.current_time() == 0.0
+
+
+async def test_a_whole_cohort_is_gone_without_another_look(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def turns(answers: int) -> int:
+        """Of the scheduler, from the moment when the only guest rests."""
+        gathering, count = Gathering(PATIENT), 0
+        gathering.begin({7: answers})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gathering.wait, 0.0)
+            await wait_all_tasks_blocked()
+            gathering.submitted(7)
+            gathering.parked(7)
+            while nursery.child_tasks:
+                await trio.lowlevel.checkpoint()
+                count += 1
+        return count
+
+    assert await turns(answers=1) <= HOPS < await turns(answers=2)
