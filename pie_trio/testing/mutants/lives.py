@@ -20,6 +20,7 @@ LIVES: Final = (
         "        else:\n            self._launching -= 1",
         why="a launch that is cancelled while it loads counts for ever",
         source="prototype counter_leak; Ray 64348, 37943, TGI 1877",
+        ground="partings",
     ),
     Mutant(
         "aborted_never_ends",

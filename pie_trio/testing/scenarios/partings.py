@@ -18,10 +18,10 @@ from pie_trio.client import Client, RemoteInstance, open_client_on
 from pie_trio.client.errors import RequestRefused, ServerGone
 from pie_trio.services.client_messages import AttachProcess, LaunchProcess, SignalProcess
 from pie_trio.testing.raw_client import raw_client
-from pie_trio.testing.scenarios.doors import BIG, Deed, quietly, somebody
+from pie_trio.testing.scenarios.doors import BIG, DOOR_DEEDS, Deed, quietly, somebody
 from pie_trio.testing.world import World
 
-PARTINGS_OF_A_SEED = 3
+PARTINGS_OF_A_SEED = 4
 SETTLED_SECONDS = 1.0  # by then what was asked for has been launched
 MESSAGES = 60
 SMALL = 100  # letters
@@ -81,6 +81,12 @@ async def ghost(world: World) -> None:
         await trio.sleep(1.0)
 
 
+async def gone_while_launching(world: World) -> None:
+    """Connections that end while what they asked for is still being loaded."""
+    for _ in range(LAUNCHES):
+        await DOOR_DEEDS["gone-at-once"](world)
+
+
 async def hasty(world: World) -> None:
     """Gives launches up while they are under way, and stays."""
     async with world.connect(somebody(world)) as client:
@@ -133,4 +139,4 @@ async def _launch_and_wait(client: Client) -> None:
     await instance.result()
 
 
-PARTINGS: tuple[Deed, ...] = (returning, ghost, hasty, cut_off)
+PARTINGS: tuple[Deed, ...] = (returning, ghost, gone_while_launching, hasty, cut_off)
