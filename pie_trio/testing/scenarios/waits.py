@@ -17,6 +17,7 @@ import trio_websocket
 from pie_trio.client.errors import RemoteError, RequestRefused, ServerGone
 from pie_trio.services.client_messages import (
     AttachProcess,
+    ClientMessage,
     LaunchProcess,
     LaunchProcesses,
     Ping,
@@ -119,14 +120,15 @@ async def _deaf(world: World, last: bytes) -> None:
             await client.launch("sim-hand-over", 300)
         await client.launch("sim-chatter", 40, BIG)
         await trio.sleep(0.5)
-        for request in (
+        asked: tuple[ClientMessage, ...] = (
             LaunchProcess(corr_id=90, inferlet="sim-decode", input=one, capture_outputs=True),
             LaunchProcesses(corr_id=91, inferlet="sim-decode", inputs=(one,), capture_outputs=True),
             RunProcesses(corr_id=92, inferlet="sim-decode", inputs=(one,)),
             AttachProcess(corr_id=93, process_id=identity),
             AttachProcess(corr_id=94, process_id="nobody"),
             *upload_of(95, "installed", b"async def main(args):\n    return 'x'\n"),
-        ):
+        )
+        for request in asked:
             await client.send(request)
         await client.socket.send_message(last)
         with trio.move_on_after(3):
