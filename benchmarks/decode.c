@@ -13,6 +13,7 @@ result_void_string *run(void) {
   list_uint32 pages = {ALLOCATE(uint32_t, (rows + tokens) / page_size + 1), 0};
   uint32_t *input = ALLOCATE(uint32_t, rows), *positions = ALLOCATE(uint32_t, rows);
   for (uint32_t i = 0; i < rows; i++) input[i] = 100 + i % 100;
+  forward_forward_pass pass = forward_create_forward_pass(queue); /* empty again when executed */
 
   for (uint32_t step = 0; step <= tokens; step++) {
     uint32_t mark = arena_mark();
@@ -24,7 +25,6 @@ result_void_string *run(void) {
       common_allocate_resources(queue, KV_PAGE, needed - pages.length, &fresh);
       for (uint32_t i = 0; i < fresh.length; i++) pages.data[pages.length++] = fresh.data[i];
     }
-    forward_forward_pass pass = forward_create_forward_pass(queue);
     forward_kv_cache(pass, pages.data, pages.length, (total - 1) % page_size + 1);
     forward_input_tokens(pass, input, rows, positions, rows);
     forward_output_tokens(pass, &last, 1, 0);
@@ -34,7 +34,6 @@ result_void_string *run(void) {
     wait(forward_forward_pass_result_pollable(pending.value));
     forward_forward_pass_result_get_tokens(pending.value, &answer);
     forward_forward_pass_result_drop(pending.value);
-    forward_forward_pass_drop(pass);
     if (!answer.some || answer.value.length != 1) return fail(TEXT("the pass has no token"));
     input[0] = answer.value.data[0];
     string text;
@@ -44,5 +43,6 @@ result_void_string *run(void) {
     rows = 1;
     arena_release(mark);
   }
+  forward_forward_pass_drop(pass);
   return succeed();
 }
