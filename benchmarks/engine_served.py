@@ -2,7 +2,8 @@
 
 Owns the server's process. Guests ask for a token at a time, by passes; what streams cost is in
 `pie-trio bench paper`. A token counts at the moment when the client has read it. Between two
-measurements the server and its worker are stopped like every other engine.
+measurements the server and its worker are stopped like every other engine. Where all guests come
+at once the client only counts: a usual one would take processor time from the engine's cores.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import attrs
 import trio
 
 from benchmarks.engine_link import PeerLost, signal_family
+from benchmarks.listener import listen
 from pie_trio.client import Client, open_client
 from pie_trio.client.remote import PRINTED
 from pie_trio.services.guest_build.c_component import build_c
@@ -66,13 +69,19 @@ class Served:
 
     def decode(self, kind: str, guests: int, prompt: int, tokens: int) -> float:
         """Tokens a second of all guests, each with `tokens` behind its first."""
-        times = self._serve(kind, [Arrival(0.0, prompt, tokens)] * guests)
-        if not all(len(each) > 1 for each in times):
+        arguments = ("--prompt", str(prompt), "--tokens", str(tokens))
+        with self._awake():
+            try:
+                times = listen(self._url, self._programs[kind], arguments, guests)
+            except (AssertionError, OSError) as error:
+                raise PeerLost(f"a guest or the server ended: {error}") from error
+        if len(times) < guests or not all(len(each) > 1 for each in times):
             raise PeerLost("a guest said nothing")
         return rate_of(times)
 
     def arrivals(self, requests: Sequence[Arrival]) -> dict[str, Any]:
-        return {"times": self._serve("c", requests)}
+        with self._awake():
+            return {"times": trio.run(_read_all, self._url, self._programs["c"], requests)}
 
     def close(self) -> None:
         signal_family(self._process.pid, signal.SIGCONT)
@@ -85,10 +94,11 @@ class Served:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
-    def _serve(self, kind: str, requests: Sequence[Arrival]) -> list[list[float]]:
+    @contextmanager
+    def _awake(self) -> Iterator[None]:
         signal_family(self._process.pid, signal.SIGCONT)
         try:
-            return trio.run(_read_all, self._url, self._programs[kind], requests)
+            yield
         finally:
             signal_family(self._process.pid, signal.SIGSTOP)
 

@@ -14,9 +14,9 @@ import wsproto
 from wsproto.events import AcceptConnection, BytesMessage
 
 import inferlets
+from benchmarks.listener import UPGRADE, frame, messages
 from benchmarks.paper.completions import constant, value_of
 from benchmarks.paper.launches import custom_section
-from benchmarks.paper.listener import UPGRADE, frame, messages
 from benchmarks.paper.policies import line_through
 from benchmarks.paper.proxy import open_proxy
 from benchmarks.paper.published import AGENT_LATENCY, TECHNIQUE_LATENCY

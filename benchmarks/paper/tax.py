@@ -15,7 +15,7 @@ from statistics import mean
 import attrs
 import trio
 
-from benchmarks.paper.listener import listen
+from benchmarks.listener import listen
 from benchmarks.paper.record import Run, rotated
 from benchmarks.paper.served import GUESTS, Served, open_served
 from pie_trio.client import open_client
