@@ -18,8 +18,8 @@ import trio
 
 from pie_trio.config import Limits
 
-# Steps of the scheduler until a guest that parks in passing is back, or a queue hands on. Where all
-# have submitted what they got answers for, there is nobody to wait for.
+# Steps of the scheduler until a guest that parks in passing is back, or a queue hands on. Where as
+# many passes have arrived as there were answers, there is nobody to wait for.
 HOPS = 2
 
 
@@ -29,6 +29,7 @@ class _Member:
 
     answers: int  # passes of it that the last batch answered
     submitted: int = 0
+    arrived: int = 0  # of those; the others are still in their queues
     slices: int = 0  # CPU slices since it was woken or submitted
     runs_since: float | None = None  # it has submitted, stands back no more, and has yet to wait
 
@@ -85,6 +86,12 @@ class Gathering:
         if member.submitted > member.answers:
             self._surprising.add(number)
 
+    def arrived(self, number: int) -> None:
+        """A pass of it can be in the next batch."""
+        member = self._cohort.get(number)
+        if member is not None:
+            member.arrived += 1
+
     async def stand_back(self, number: int) -> None:
         """After a pass. Cancelled: the pass is on its way all the same."""
         member = self._cohort.get(number)
@@ -128,7 +135,7 @@ class Gathering:
                     await trio.lowlevel.checkpoint()
 
     def _is_whole(self) -> bool:
-        return all(member.submitted >= member.answers for member in self._cohort.values())
+        return all(member.arrived >= member.answers for member in self._cohort.values())
 
     def end(self) -> None:
         """The batch is put together now; whoever stood back goes on when it is on its way."""

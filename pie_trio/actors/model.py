@@ -87,9 +87,11 @@ class ModelLoop:
     def submit_nowait(self, forward: ForwardPass) -> None:
         """Raises `trio.WouldBlock` when the inbox is full."""
         self._send.send_nowait(forward)
+        self.gathering.arrived(forward.owner.number)
 
     async def submit(self, forward: ForwardPass) -> None:
         await self._send.send(forward)
+        self.gathering.arrived(forward.owner.number)
 
     def ping(self, reply: Reply[str]) -> None:
         """An empty batch through the worker and back."""
