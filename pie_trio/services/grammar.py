@@ -131,12 +131,7 @@ class Grammars:
             self._vocabulary = open_vocabulary(tokenizer, vocab_size, self.ends)
         began = time.thread_time()
         matcher = compile_grammar(self._vocabulary, text, self.bounds)
-        if not matcher.get_error():
-            trial = matcher.deep_copy()
-            trial.compute_bitmask()
-            error = trial.get_error()
-        else:
-            error = matcher.get_error()
+        error = matcher.get_error() or _error_of_a_start(matcher) or _error_of_a_start(matcher)
         took, bound = time.thread_time() - began, self._limits.grammar_seconds
         if took > bound:
             raise TooMany(f"grammar_seconds: this {kind.value} takes {took:.2g} s, at most {bound}")
@@ -163,6 +158,15 @@ class Grammars:
                 except ValueError as error:  # a text that is no Unicode
                     raise GuestFault(f"constraint.json-schema: {error}") from error
         return text
+
+
+def _error_of_a_start(matcher: LLMatcher) -> str:
+    """Why no text can begin. All share what the library may build: if the first took nearly all of
+    it, there is none left for the second.
+    """
+    text = matcher.deep_copy()
+    text.compute_bitmask()
+    return text.get_error()
 
 
 def _read_schema(source: str) -> Any:
