@@ -95,7 +95,7 @@ async def test_a_guest_that_forks_exports_imports_and_talks_leaves_nothing(tmp_p
             assert world.books(ResourceKind.EMBEDDING).owned == 0
             assert acted is False or end == "error Signal" or end.startswith("return")
         assert end.startswith("return")
-        assert step > 50, "the sweep reaches all of the guest's life"
+        assert step > 35, "the sweep reaches all of the guest's life"
         await trio.testing.wait_all_tasks_blocked()
         assert count_tasks() == tasks
 
