@@ -70,7 +70,7 @@ class Decode:
     first_slots: int  # that are written when the first pass has settled
     adjusting: Adjusting | None = None
     goes_on: bool = False
-    began_at: float = 0.0
+    _woken_at: float = 0.0  # or begun, if its guest was not woken yet
     tokens: list[int] = attrs.field(factory=list, init=False)
     logprobs: list[Listed] = attrs.field(factory=list, init=False)  # of each token, if wanted
     reason: FinishReason | None = attrs.field(default=None, init=False)
@@ -79,12 +79,7 @@ class Decode:
     _is_due: bool = attrs.field(default=False, init=False)
     _steps: int = attrs.field(default=0, init=False)
     _read: int = attrs.field(default=0, init=False)
-    _woken_at: float = attrs.field(init=False)
     _fragment: Fragment | None = attrs.field(default=None, init=False)
-
-    @_woken_at.default
-    def _since_it_began(self) -> float:
-        return self.began_at
 
     # --- what its guest calls
 

@@ -74,7 +74,7 @@ class PassPlan:
             first_slots=(len(self.pages) - 1) * self.page_size + self.draft.last_page_length,
             adjusting=self.sequence.adjusting,
             goes_on=self.sequence.goes_on,
-            began_at=now,
+            woken_at=now,
         )
 
     def mark_written(self, lease: Lease) -> None:

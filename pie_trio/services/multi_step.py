@@ -21,21 +21,21 @@ def steps_of(chunks: Sequence[Chunk], limits: Limits, step_seconds: float) -> in
     """How many steps of this batch the worker may execute; 1 where it is to ask after each."""
     seconds = limits.decode_chunk_seconds * (1 + limits.decode_chunk_slack)
     reach = min(limits.decode_steps_max, seconds / step_seconds if step_seconds else math.inf)
+    if reach < 2 or not chunks:
+        return 1
     left = math.inf
-    for chunk in chunks if reach >= 2 else ():
+    for chunk in chunks:
         left = min(left, _steps_left(chunk.waiting.forward, limits))
         if left <= 1:
             return 1
-    return math.ceil(left / math.ceil(left / reach)) if left < math.inf else 1
+    return math.ceil(left / math.ceil(left / reach))
 
 
 def _steps_left(forward: ForwardPass, limits: Limits) -> int:
     decode = forward.decode
-    if decode is None or decode.is_first_due or forward.mask is not None:
+    if decode is None or decode.is_first_due or len(forward.tokens) > 1:
         return 1
-    if len(forward.tokens) > 1:
-        return 1
-    if decode.adjusting is not None or forward.grammar is not None:
+    if forward.mask is not None or forward.grammar is not None or decode.adjusting is not None:
         return 1
     if len(decode.rules.last_tokens) > limits.decode_stops_max:
         return 1
