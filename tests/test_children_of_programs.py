@@ -62,6 +62,30 @@ async def main():
     except LookupError as error:
         return str(error)
 """
+LATE = """
+from inferlet.child import Child
+
+class Process:
+    # Says its last words and ends behind so many calls of its parent's.
+    def __init__(self, calls):
+        self.left, self.words = calls, ["last words"]
+
+    def receive(self):
+        found = self.words.pop() if self.left <= 0 and self.words else None
+        self.left -= 1
+        return found
+
+    def outcome(self):
+        found = "over" if self.left <= 0 else None
+        self.left -= 1
+        return found
+
+async def heard_of(calls):
+    return [piece async for piece in Child(Process(calls))]
+
+async def main():
+    return [await heard_of(calls) for calls in (0, 1)]
+"""
 ONE_CHILD = """
 import inferlet
 
@@ -98,6 +122,14 @@ async def test_a_program_hears_its_children_and_how_they_ended(
             "unknown": "ValueError: child.start: there is no program 'nobody'",
             "late": "Cancelled: its deadline has passed",
         }
+
+
+async def test_what_a_child_says_last_is_heard_whenever_it_ends(tmp_path: Path) -> None:
+    """Between any two calls of its parent's."""
+    program = tmp_path / "late.py"
+    program.write_text(LATE)
+    async with open_world(tmp_path / "home") as world:
+        assert json.loads((await world.run(program)).value or "") == [["last words"]] * 2
 
 
 async def test_a_branch_that_fails_ends_the_child_of_its_sibling(tmp_path: Path) -> None:

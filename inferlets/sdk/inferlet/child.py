@@ -43,10 +43,12 @@ class Child:
     async def receive(self) -> str | None:
         """Its next message; None when it has ended and has said nothing more."""
         while not self._unread:
+            # Asked first: the child may send its last message and end between two calls.
+            has_ended = self._process.outcome() is not None
             text = self._process.receive()
             if text is not None:
                 return text
-            if self._process.outcome() is not None:
+            if has_ended:
                 return None
             await settled(self._process)
         return self._unread.popleft()
