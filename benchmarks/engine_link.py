@@ -140,7 +140,11 @@ def signal_family(pid: int, number: signal.Signals) -> None:
 
 def descendants(pid: int) -> Iterator[int]:
     """Its children and theirs, whatever session they are in."""
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        threads = list(Path(f"/proc/{pid}/task").glob("*/children"))
+    except OSError:  # it has ended meanwhile
+        return
+    for path in threads:
         try:
             children = path.read_text("ascii").split()
         except OSError:

@@ -63,7 +63,7 @@ async def test_a_seed_writes_the_same_text_in_c_and_in_python_and_each_time(
 @pytest.mark.parametrize("program", ["text-completion", "text-completion-py"])
 async def test_what_a_completion_sends_is_what_it_returns(program: str, tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
-        instance = await world.launch(program, "--prompt", "hello", "--max-tokens", "40")
+        instance = await world.launch(program, "--prompt", "hello", "--max-tokens", "200")
         events = await read_all(instance)
         end = await instance.ended.answer()
     pieces = [event.value for event in events if event.kind == "message"]
