@@ -15,12 +15,15 @@ import attrs
 
 from gpu_worker import wire
 from pie_trio.errors import WorkerLost
+from pie_trio.services.worker_answers import OnPart, in_one
 from pie_trio.services.worker_link import WorkerLauncher, WorkerLink, WorkerSpec
 
 
 @attrs.frozen
 class Step:
-    """One batch: wall times, this process's CPU then, and how long the executor took."""
+    """A batch, or a part of one, which is asked for when the one before it is there: wall times,
+    this process's CPU then, and how long the executor took.
+    """
 
     asked: float
     answered: float
@@ -52,18 +55,28 @@ class WatchedLink:
     async def wait_lost(self) -> WorkerLost:
         return await self.link.wait_lost()
 
-    def halt(self) -> None:
-        self.link.halt()
+    def halt(self) -> bool:
+        return self.link.halt()
 
-    async def execute(self, batch: wire.Batch) -> wire.BatchResult:
-        asked, cpu_asked = time.perf_counter(), time.process_time()
-        result = await self.link.execute(batch)
-        answered, cpu = time.perf_counter(), time.process_time()
+    async def execute(self, batch: wire.Batch, on_part: OnPart = in_one) -> wire.BatchResult:
+        begun = time.perf_counter(), time.process_time()
         rows = sum(len(request.tokens) for request in batch.requests)
-        tokens = sum(len(each.tokens) or len(each.distributions) for each in result.answers)
-        passes, seconds = len(result.answers), result.step_seconds
-        step = Step(asked, answered, seconds, rows, passes, cpu_asked, cpu, tokens)
-        self.observed.steps.append(step)
+
+        def note(part: wire.BatchResult) -> None:
+            nonlocal begun
+            (asked, cpu_asked), ended = begun, (time.perf_counter(), time.process_time())
+            tokens = sum(len(each.tokens) or len(each.distributions) for each in part.answers)
+            passes, seconds = len(part.answers), part.step_seconds
+            step = Step(asked, ended[0], seconds, rows, passes, cpu_asked, ended[1], tokens)
+            self.observed.steps.append(step)
+            begun = ended
+
+        def on_each(part: wire.BatchResult) -> None:
+            note(part)
+            on_part(part)
+
+        result = await self.link.execute(batch, on_each)
+        note(result)
         return result
 
 

@@ -27,6 +27,7 @@ from pie_trio.events import BatchDispatched, BatchSettled, Event, WorkerStarted
 from pie_trio.home import Home
 from pie_trio.messages import InstanceEnded
 from pie_trio.ports import Ports, RandomStreams
+from pie_trio.services.worker_answers import OnPart, in_one
 from pie_trio.services.worker_link import WorkerLink, WorkerSpec, open_local_worker
 
 PROGRAM = "text-completion"
@@ -52,11 +53,11 @@ class WatchedLink:
     async def wait_ready(self) -> wire.Hello | WorkerLost:
         return await self.link.wait_ready()
 
-    async def execute(self, batch: wire.Batch) -> wire.BatchResult:
-        return await self.link.execute(batch)
+    async def execute(self, batch: wire.Batch, on_part: OnPart = in_one) -> wire.BatchResult:
+        return await self.link.execute(batch, on_part)
 
-    def halt(self) -> None:
-        self.link.halt()
+    def halt(self) -> bool:
+        return self.link.halt()
 
     async def wait_lost(self) -> WorkerLost:
         lost = await self.link.wait_lost()

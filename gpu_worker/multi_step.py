@@ -2,8 +2,9 @@
 
 After each step every sequence reads the token that it has just drawn. It ends when all steps are
 done, when one of the sequences may be at its end or has no page to grow into, when a request has
-failed, or when somebody calls; what was computed until then is one answer. It must never execute a
-step twice, nor go on with a sequence whose step has failed.
+failed, or when somebody calls. What was computed is told in parts, while the next step is due, and
+what is left of it at the end. It must never execute a step twice, nor go on with a sequence whose
+step has failed.
 """
 
 from collections.abc import Callable
@@ -15,15 +16,21 @@ from gpu_worker.wire import BatchArrays, BatchResult, MultiStep
 from gpu_worker.wire.arrays import Array
 
 Execute = Callable[[BatchArrays], BatchResult]
+Tell = Callable[[BatchResult], None]
 
 
 def execute_steps(
-    execute: Execute, page_size: int, batch: BatchArrays, is_called: Callable[[], bool]
+    execute: Execute,
+    page_size: int,
+    batch: BatchArrays,
+    is_called: Callable[[], bool],
+    tell: Tell,
 ) -> BatchResult:
     """All steps of a batch; behind the first, only as long as nobody calls."""
     steps = Steps(batch, page_size)
     while steps.take(execute(steps.batch)) and not is_called():
-        pass
+        if steps.is_part_due:
+            tell(steps.part())
     return steps.result()
 
 
@@ -36,7 +43,8 @@ class Steps:
     _plan: MultiStep | None = attrs.field(init=False)
     _seeds: Array = attrs.field(init=False)  # [step, request]
     _spare_used: Array = attrs.field(init=False)  # pages, of each request
-    _results: list[BatchResult] = attrs.field(factory=list, init=False)
+    _results: list[BatchResult] = attrs.field(factory=list, init=False)  # not told yet
+    _told: int = attrs.field(default=0, init=False)  # steps
 
     def __attrs_post_init__(self) -> None:
         self._plan = plan = self.batch.multi_step
@@ -47,25 +55,44 @@ class Steps:
         """Whether there is another step, which is the batch from now on."""
         self._results.append(result)
         plan = self._plan
-        if plan is None or len(self._results) >= plan.steps:
+        if plan is None or self._executed >= plan.steps:
             return False
         pairs = zip(result.answers, plan.stops, strict=True)
         if any(a.error is not None or a.tokens[0] in stops for a, stops in pairs):
             return False
         return self._go_on(plan, [answer.tokens[0] for answer in result.answers])
 
+    @property
+    def _executed(self) -> int:
+        return self._told + len(self._results)
+
+    @property
+    def is_part_due(self) -> bool:
+        """Asked when another step follows."""
+        plan, results = self._plan, self._results
+        if plan is None or len(results) >= plan.part_steps:
+            return plan is not None
+        seconds = sum(result.step_seconds for result in results)
+        return seconds + results[-1].step_seconds > plan.part_seconds
+
+    def part(self) -> BatchResult:
+        """What has been answered since the last part; another step follows."""
+        part = attrs.evolve(self.result(), goes_on=True)
+        self._told, self._results = self._executed, []
+        return part
+
     def result(self) -> BatchResult:
         """The answers step by step, one of every request each time."""
-        first = self._results[0]
-        if len(self._results) == 1:
+        first, told = self._results[0], self._told
+        if len(self._results) == 1 and not told:
             return first
         seconds = sum(result.step_seconds for result in self._results)
         answers = tuple([answer for result in self._results for answer in result.answers])
-        return attrs.evolve(first, step_seconds=seconds, answers=answers)
+        return attrs.evolve(first, step_seconds=seconds, answers=answers, first_step=told)
 
     def _go_on(self, plan: MultiStep, drawn: list[int]) -> bool:
         """False: a sequence has no page left to grow into."""
-        step = len(self._results) - 1
+        step = self._executed - 1
         if step == 0:
             self.batch = _of_our_own(self.batch)
         batch = self.batch

@@ -116,7 +116,7 @@ def _execute(executor: Executor, batch: BatchArrays, link: _Link, report: Report
     def step(batch: BatchArrays) -> BatchResult:
         return execute_or_explain(executor, batch, report)
 
-    return execute_steps(step, executor.facts.page_size, batch, link.has_message)
+    return execute_steps(step, executor.facts.page_size, batch, link.has_message, link.send)
 
 
 def execute_or_explain(executor: Executor, batch: BatchArrays, report: Report) -> BatchResult:

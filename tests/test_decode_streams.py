@@ -233,9 +233,10 @@ async def test_a_stream_dies_with_its_owner_and_its_pages_are_back(
 
 
 async def test_a_lost_worker_fails_a_stream(tmp_path: Path) -> None:
-    script = WorkerScript(dies_before_batch=3)
+    script = WorkerScript(dies_at_step=30)
+    limits = Limits(decode_chunk_tokens=8)
     async with (
-        open_world(tmp_path, script=script, checks_books=False) as world,
+        open_world(tmp_path, script=script, limits=limits, checks_books=False) as world,
         open_scripted(world, 1) as one,
     ):
         decode = await ended(await start(one, await one.queue.allocate(KV, 3), TEXT))
@@ -243,7 +244,7 @@ async def test_a_lost_worker_fails_a_stream(tmp_path: Path) -> None:
         assert isinstance(decode.failure, WorkerLost)
         carried_on = script.batches[1].multi_step
         assert carried_on is not None
-        assert len(decode.tokens) == 1 + carried_on.steps
+        assert len(decode.tokens) == 1 + 3 * 8 < 1 + carried_on.steps
 
 
 async def test_pages_to_grow_into_are_the_streams_own(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from pie_trio.ports import Ports, RandomStreams
 from pie_trio.services.batch_policy import written_slots
 from pie_trio.services.grammar_book import GrammarBook
 from pie_trio.services.page_pool import PagePool, Tenancy
+from pie_trio.services.worker_answers import OnPart, in_one
 from tests.test_batch_policy import forward as draft_of
 
 KV = ResourceKind.KV_PAGE
@@ -41,10 +42,10 @@ class HeldLink:
     async def wait_lost(self) -> WorkerLost:
         return GONE
 
-    def halt(self) -> None:
-        """It answers when it is told to."""
+    def halt(self) -> bool:
+        return True  # and answers when it is told to
 
-    async def execute(self, batch: wire.Batch) -> wire.BatchResult:
+    async def execute(self, batch: wire.Batch, on_part: OnPart = in_one) -> wire.BatchResult:
         self.batches.append(batch)
         self.answers.append(Reply())
         return await self.answers[-1].answer()

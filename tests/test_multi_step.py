@@ -37,7 +37,7 @@ from gpu_worker.wire import (
 from pie_trio.config import Limits
 from pie_trio.decode import FinishReason
 from pie_trio.errors import PassFailed
-from pie_trio.services.worker_answers import result_fault
+from pie_trio.services.worker_answers import Parts, in_one, result_fault
 from pie_trio.testing.inline_worker import WorkerScript
 from tests.scripted import KV, open_scripted
 from tests.support.kernels import KINDS
@@ -117,9 +117,17 @@ def one_by_one(execute: Execute, texts: Sequence[Text], steps: int) -> list[list
     return found
 
 
-def several(texts: Sequence[Text], steps: int, stops: Sequence[int] = ()) -> Batch:
+def several(
+    texts: Sequence[Text],
+    steps: int,
+    stops: Sequence[int] = (),
+    part_steps: int = STEPS_MAX,
+    part_seconds: float = 1e9,
+) -> Batch:
     more = MultiStep(
         steps,
+        part_steps,
+        part_seconds,
         tuple(text.spare() for text in texts),
         tuple(text.seeds[1:steps] for text in texts),
         tuple(tuple(stops) for _ in texts),
@@ -133,7 +141,7 @@ def said(result: BatchResult, count: int) -> list[list[int]]:
 
 def at_once(execute: Execute, texts: Sequence[Text], steps: int) -> list[list[int]]:
     batch = arrays(several(texts, steps))
-    return said(execute_steps(execute, texts[0].size, batch, never), len(texts))
+    return said(execute_steps(execute, texts[0].size, batch, never, in_one), len(texts))
 
 
 def test_the_most_steps_that_can_be_configured_travel_and_one_more_does_not() -> None:
@@ -174,11 +182,11 @@ def test_a_real_model_says_the_same_too(kind: str, tmp_path: Path) -> None:
 
 
 def test_the_step_that_may_be_the_last_of_one_is_the_last_of_all() -> None:
-    truth = told(pretend(), 9)
+    truth = told_by(pretend(), 9)
     stop = next(token for token in truth[1][2:] if token not in chain(*[t[:2] for t in truth]))
     length = min(text.index(stop) for text in truth if stop in text) + 1
     batch = arrays(several(texts_of(1), 9, [stop]))
-    result = execute_steps(filled(pretend()).execute, SIZE, batch, never)
+    result = execute_steps(filled(pretend()).execute, SIZE, batch, never, in_one)
     assert said(result, 3) == [text[:length] for text in truth]
 
 
@@ -186,8 +194,8 @@ def test_the_step_that_may_be_the_last_of_one_is_the_last_of_all() -> None:
 def test_whoever_calls_ends_it_with_the_step_under_way(calls: int) -> None:
     heard = iter([False] * calls + [True])
     batch = arrays(several(texts_of(1), 9))
-    result = execute_steps(filled(pretend()).execute, SIZE, batch, lambda: next(heard))
-    assert said(result, 3) == [text[: calls + 1] for text in told(pretend(), 9)]
+    result = execute_steps(filled(pretend()).execute, SIZE, batch, lambda: next(heard), in_one)
+    assert said(result, 3) == [text[: calls + 1] for text in told_by(pretend(), 9)]
 
 
 def test_nobody_grows_into_pages_that_were_not_given() -> None:
@@ -195,7 +203,9 @@ def test_nobody_grows_into_pages_that_were_not_given() -> None:
     for text in texts:
         text.pages = text.pages[: -(-len(text.tokens) // SIZE)]
     room = min(len(text.pages) * SIZE - len(text.tokens) for text in texts)
-    result = execute_steps(filled(pretend()).execute, SIZE, arrays(several(texts, 9)), never)
+    result = execute_steps(
+        filled(pretend()).execute, SIZE, arrays(several(texts, 9)), never, in_one
+    )
     assert len(result.answers) == 3 * (room + 1)
 
 
@@ -209,7 +219,7 @@ def test_a_step_that_fails_is_the_last() -> None:
             return result
         return attrs.evolve(result, answers=(result.answers[0], FAILED, result.answers[2]))
 
-    result = execute_steps(execute, SIZE, arrays(several(texts_of(1), 9)), never)
+    result = execute_steps(execute, SIZE, arrays(several(texts_of(1), 9)), never, in_one)
     assert [answer.error for answer in result.answers] == [None] * 7 + ["no", None]
 
 
@@ -218,8 +228,40 @@ def filled(worker: PretendExecutor) -> PretendExecutor:
     return worker
 
 
-def told(worker: PretendExecutor, steps: int) -> list[list[int]]:
+def told_by(worker: PretendExecutor, steps: int) -> list[list[int]]:
     return one_by_one(filled(worker).execute, texts_of(1), steps)
+
+
+@pytest.mark.parametrize("told", [1, 2, 4, 8])
+def test_what_is_told_in_parts_is_all_that_was_said(told: int) -> None:
+    parts: list[BatchResult] = []
+    batch = arrays(several(texts_of(1), 9, part_steps=told))
+    parts.append(execute_steps(filled(pretend()).execute, SIZE, batch, never, parts.append))
+    assert [part.goes_on for part in parts] == [True] * (len(parts) - 1) + [False]
+    assert [part.first_step for part in parts] == list(range(0, 9, told))
+    answers = tuple(answer for part in parts for answer in part.answers)
+    assert said(attrs.evolve(parts[0], answers=answers), 3) == told_by(pretend(), 9)
+
+
+def test_a_part_takes_no_longer_than_it_may() -> None:
+    worker, parts = filled(pretend()), list[BatchResult]()
+    slow = {3: 0.5}
+
+    def execute(batch: BatchArrays) -> BatchResult:
+        return attrs.evolve(worker.execute(batch), step_seconds=slow.get(len(parts), 0.125))
+
+    batch = arrays(several(texts_of(1), 9, part_seconds=0.25))
+    rest = execute_steps(execute, SIZE, batch, never, parts.append)
+    assert [len(part.answers) // 3 for part in (*parts, rest)] == [2, 2, 2, 1, 2]
+
+
+def test_whoever_calls_between_two_parts_is_told_only_the_rest() -> None:
+    heard, parts = iter([False] * 4 + [True]), list[BatchResult]()
+    batch = arrays(several(texts_of(1), 9, part_steps=3))
+    execute = filled(pretend()).execute
+    rest = execute_steps(execute, SIZE, batch, lambda: next(heard), parts.append)
+    assert [len(part.answers) // 3 for part in (*parts, rest)] == [3, 2]
+    assert (rest.first_step, rest.goes_on) == (3, False)
 
 
 # The wire
@@ -240,15 +282,20 @@ def test_what_a_worker_needs_for_more_steps_arrives() -> None:
     [
         7,
         [2],
-        [0, [[]] * 3, [[]] * 3, [[]] * 3],
-        [2**40, [[]] * 3, [[1]] * 3, [[]] * 3],
-        [2, [[]] * 2, [[1]] * 3, [[]] * 3],
-        [2, [[]] * 3, [[1], [1], []], [[]] * 3],
-        [2, [[]] * 3, [[-1]] * 3, [[]] * 3],
-        [2, [[-1], [], []], [[1]] * 3, [[]] * 3],
-        [2, [[]] * 3, [[1]] * 3, [[True], [], []]],
-        [2, [[]] * 3, [[1]] * 3, [["x"], [], []]],
-        [2, [[]] * 3, [[1]] * 3, None],
+        [2, 2, 1, [[]] * 3, [[1]] * 3, [[]] * 3],
+        [2, 2, -0.5, [[]] * 3, [[1]] * 3, [[]] * 3],
+        [2, 2, float("nan"), [[]] * 3, [[1]] * 3, [[]] * 3],
+        [2, 0, 0.5, [[]] * 3, [[1]] * 3, [[]] * 3],
+        [2, -1, 0.5, [[]] * 3, [[1]] * 3, [[]] * 3],
+        [0, 2, 0.5, [[]] * 3, [[]] * 3, [[]] * 3],
+        [2**40, 2, 0.5, [[]] * 3, [[1]] * 3, [[]] * 3],
+        [2, 2, 0.5, [[]] * 2, [[1]] * 3, [[]] * 3],
+        [2, 2, 0.5, [[]] * 3, [[1], [1], []], [[]] * 3],
+        [2, 2, 0.5, [[]] * 3, [[-1]] * 3, [[]] * 3],
+        [2, 2, 0.5, [[-1], [], []], [[1]] * 3, [[]] * 3],
+        [2, 2, 0.5, [[]] * 3, [[1]] * 3, [[True], [], []]],
+        [2, 2, 0.5, [[]] * 3, [[1]] * 3, [["x"], [], []]],
+        [2, 2, 0.5, [[]] * 3, [[1]] * 3, None],
     ],
 )
 def test_steps_that_cannot_be_are_refused(more: object) -> None:
@@ -287,6 +334,55 @@ def test_an_answer_has_whole_steps_and_no_more_than_were_wanted(
     assert (result_fault(one, result, 264) is None) == (answers == 2)
 
 
+@pytest.mark.parametrize(
+    ("first_step", "steps", "goes_on", "is_good"),
+    [
+        (0, 4, False, True),
+        (0, 3, True, True),
+        (1, 3, False, True),
+        (2, 1, True, True),
+        (0, 4, True, False),  # there is nothing to go on with
+        (2, 2, True, False),
+        (2, 3, False, False),
+        (4, 1, False, False),
+    ],
+)
+def test_the_parts_of_an_answer_have_no_more_steps_than_were_wanted(
+    first_step: int, steps: int, goes_on: bool, is_good: bool
+) -> None:
+    batch = several(texts_of(1)[:1], 4)
+    answers = (Answer((40,), (), None),) * steps
+    result = BatchResult(1, 2, 0.0, answers, first_step, goes_on)
+    assert decode(encode(result)) == result
+    assert (result_fault(batch, result, 264) is None) == is_good
+
+
+def test_a_worker_that_goes_on_behind_an_error_is_lost() -> None:
+    batch = several(texts_of(1)[:1], 4)
+    result = BatchResult(1, 2, 0.0, (FAILED,), 0, goes_on=True)
+    assert "goes on" in str(result_fault(batch, result, 264))
+    assert result_fault(batch, attrs.evolve(result, goes_on=False), 264) is None
+
+
+def test_a_part_that_comes_twice_counts_once_and_one_that_is_missing_is_told() -> None:
+    parts: list[BatchResult] = []
+    ends: list[BatchResult] = []
+    told = Parts(several(texts_of(1)[:1], 6), parts.append, ends.append)
+    one = (Answer((40,), (), None),)
+    first, second, last, late = (
+        BatchResult(1, 2, 0.0, one * 2, 0, goes_on=True),
+        BatchResult(1, 2, 0.0, one, 2, goes_on=True),
+        BatchResult(1, 2, 0.0, one, 3),
+        BatchResult(1, 2, 0.0, one, 4),
+    )
+    assert [told.take(part, 264) for part in (first, first, second, first)] == [None] * 4
+    assert parts == [first, second]
+    assert "missing" in str(told.take(late, 264))
+    assert not ends
+    assert told.take(last, 264) is None
+    assert ends == [last]
+
+
 # The engine
 
 
@@ -294,36 +390,36 @@ async def test_a_stream_alone_takes_few_batches(tmp_path: Path) -> None:
     script = WorkerScript()
     async with open_world(tmp_path, script=script) as world, open_scripted(world, 1) as one:
         decode = await ended(await start(one, await one.queue.allocate(KV, 3), TEXT))
-        assert (script.steps, len(script.batches)) == (len(decode.tokens), 3)
+        assert (script.steps, len(script.batches)) == (len(decode.tokens), 2)
 
 
-async def test_steps_end_about_when_a_chunk_is_due(tmp_path: Path) -> None:
-    script = WorkerScript(step_seconds=0.01)
+async def test_a_chunk_is_told_when_it_is_due(tmp_path: Path) -> None:
+    script, wakes = WorkerScript(step_seconds=0.01), Wakes()
     limits = Limits(decode_chunk_seconds=0.045)
     async with (
         open_world(tmp_path, script=script, limits=limits) as world,
         open_scripted(world, 1) as one,
     ):
-        await ended(await start(one, await one.queue.allocate(KV, 3), TEXT))
-        steps = [batch.multi_step.steps for batch in script.batches if batch.multi_step]
-        assert 2 <= max(steps) <= 0.045 * (1 + limits.decode_chunk_slack) / 0.01
+        pages = await one.queue.allocate(KV, 3)
+        decode = await start(one, pages, TEXT, wakes=wakes)
+        lengths = []
+        while decode.reason is None or decode.unread:
+            if decode.is_ready:
+                lengths.append(len(decode.read(64)))
+            await trio.sleep(0.001)
+        assert lengths == [1, *[4] * 9, 3]
 
 
-@pytest.mark.parametrize("tokens_max", [32, 33, 39, 41, 50, 64])
-async def test_what_is_left_is_cut_evenly_and_leaves_no_crumb(
-    tokens_max: int, tmp_path: Path
-) -> None:
-    limits, script = Limits(decode_steps_max=16), WorkerScript()
+async def test_no_more_steps_are_executed_without_asking_than_is_allowed(tmp_path: Path) -> None:
+    limits, script = Limits(decode_steps_max=8, decode_chunk_tokens=4), WorkerScript()
     async with (
         open_world(tmp_path, script=script, limits=limits) as world,
         open_scripted(world, 1) as one,
     ):
-        pages = await one.queue.allocate(KV, 5)
-        decode = await ended(await start(one, pages, TEXT, tokens_max=tokens_max))
-        steps = [batch.multi_step.steps for batch in script.batches if batch.multi_step]
-        assert 1 + sum(steps) == len(decode.tokens) == tokens_max
-        assert max(steps) - min(steps) <= 1
-        assert len(steps) == -(-(tokens_max - 1) // 16)
+        pages = await one.queue.allocate(KV, 3)
+        await ended(await start(one, pages, TEXT, tokens_max=21))
+        more = [batch.multi_step for batch in script.batches if batch.multi_step]
+        assert [each.steps for each in more] == [8, 8, 4]
 
 
 async def test_only_the_first_token_of_a_text_is_waited_for(tmp_path: Path) -> None:

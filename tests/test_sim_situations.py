@@ -126,6 +126,15 @@ def test_a_choir_is_carried_on_by_its_worker_and_says_what_passes_say(mode: Mode
     assert ends(outcome) == {"return": 3 * fused.VOICES}
 
 
+@IN_EVERY_ORDER
+def test_a_refrain_is_told_in_parts_and_given_up_between_them(mode: Mode) -> None:
+    outcome = played(fused.refrains, mode)
+    steps = [event.steps for event in outcome.timeline if isinstance(event, BatchSettled)]
+    whole = 3 * fused.PART_TOKENS - 1
+    assert max(steps) == whole
+    assert any(fused.PART_TOKENS < count < whole for count in steps)
+
+
 @pytest.mark.parametrize("size", [0.0, 0.3, 0.7])
 def test_a_worker_that_lies_is_lost_whatever_the_lie(size: float) -> None:
     outcome = Simulation(2, (Fault(0, "link.wrong", 3, size),), "decode").run()

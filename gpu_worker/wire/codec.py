@@ -7,7 +7,7 @@ It must never build an object whose size the frames do not already have.
 
 import math
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, get_args
 
@@ -69,6 +69,9 @@ _HEADER_ONLY: Mapping[str, type[Any]] = types.MappingProxyType(
 )
 _TYPE_NAMES: Mapping[type[Any], str] = types.MappingProxyType(
     {cls: name for name, cls in _HEADER_ONLY.items()}
+)
+_RESULT_FIELDS = frozenset(
+    ("generation", "number", "step_seconds", "errors", "closed", "first_step", "goes_on")
 )
 _RESULT_FRAMES = (
     ("token_indptr", "<i4"),
@@ -139,9 +142,9 @@ def _unpack(frame: Frame) -> dict[str, Any]:
     return header
 
 
-def _expect_fields(header: Mapping[str, Any], names: set[str], where: str) -> None:
-    if set(header) != names:
-        different = sorted(set(header) ^ names)
+def _expect_fields(header: Mapping[str, Any], names: Collection[str], where: str) -> None:
+    if header.keys() != set(names):
+        different = sorted(header.keys() ^ set(names))
         raise WireError(f"{where!r} lacks or does not know the fields {different!r:.200}")
 
 
@@ -166,7 +169,7 @@ def _value(kind: Any, value: Any, name: str) -> Any:
         return _finite(float(value), name)
     if kind is int and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    if kind is str and isinstance(value, str):
+    if kind in (str, bool) and isinstance(value, kind):
         return value
     raise WireError(f"field {name!r} is not a valid {kind.__name__}")
 
@@ -211,6 +214,8 @@ def _encode_result(result: BatchResult) -> list[bytes]:
         "step_seconds": result.step_seconds,
         "errors": [answer.error for answer in result.answers],
         "closed": [place for place, answer in enumerate(result.answers) if answer.is_closed],
+        "first_step": result.first_step,
+        "goes_on": result.goes_on,
     }
     columns = (
         np.cumsum([0, *(len(answer.tokens) for answer in result.answers)]),
@@ -231,7 +236,7 @@ def _encode_result(result: BatchResult) -> list[bytes]:
 
 
 def _decode_result(header: dict[str, Any], frames: Sequence[Frame]) -> BatchResult:
-    _expect_fields(header, {"generation", "number", "step_seconds", "errors", "closed"}, "result")
+    _expect_fields(header, _RESULT_FIELDS, "result")
     errors = header["errors"]
     if not isinstance(errors, list) or not all(e is None or isinstance(e, str) for e in errors):
         raise WireError("field 'errors' is not a list of texts")
@@ -267,4 +272,6 @@ def _decode_result(header: dict[str, Any], frames: Sequence[Frame]) -> BatchResu
         number=_value(int, header["number"], "number"),
         step_seconds=_value(float, header["step_seconds"], "step_seconds"),
         answers=answers,
+        first_step=_value(int, header["first_step"], "first_step"),
+        goes_on=_value(bool, header["goes_on"], "goes_on"),
     )

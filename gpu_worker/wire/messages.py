@@ -79,12 +79,16 @@ class Answer:
 
 @attrs.frozen
 class BatchResult:
-    """The answers in the order of the requests; of several steps, step by step."""
+    """The answers in the order of the requests; of several steps, step by step. Of many steps the
+    answers come in parts: this one begins behind `first_step` of them, and the worker goes on.
+    """
 
     generation: int
     number: int
     step_seconds: float
     answers: tuple[Answer, ...]
+    first_step: int = 0
+    goes_on: bool = False
 
 
 @attrs.frozen

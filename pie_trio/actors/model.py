@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 
 import trio
 
@@ -71,6 +72,8 @@ class ModelLoop:
         self._pings: list[Ping] = []
         self._copies = PageCopies(pools[ResourceKind.KV_PAGE])
         self._stepping: WorkerLink | None = None  # executes several steps of a batch
+        self._is_called = False  # while it does
+        self._was_cut_short = False  # when it last did
         self._batches = 0
         self._lost: WorkerLost | None = None
 
@@ -113,9 +116,9 @@ class ModelLoop:
 
     def interrupt(self) -> None:
         """Several steps that the worker executes without asking end with the one under way."""
-        link, self._stepping = self._stepping, None
-        if link is not None:
-            link.halt()
+        self._is_called = True
+        if self._stepping is not None and self._stepping.halt():
+            self._stepping = None  # who has been told once is told
 
     def unsettled(self, owner: Owner) -> Iterable[ForwardPass]:
         return self.passes.tracked.get(owner.number, ())
@@ -183,7 +186,7 @@ class ModelLoop:
         self._ports.emit(BatchDispatched(started, self._name, batch.number, len(plan.chunks), rows))
         self._ports.hit("model.dispatch")
         try:
-            result = await self._answer_of(link, batch)
+            result = await self._answer_of(link, plan, batch)
         except WorkerLost as lost:
             for ping in pings:
                 ping.reply.refuse(lost)
@@ -192,8 +195,10 @@ class ModelLoop:
             return  # it was closed while the answer was on its way: nobody expects it any more
         seconds, steps = trio.current_time() - started, 1
         if plan.chunks:
-            steps = len(result.answers) // len(plan.chunks)
+            steps = result.first_step + len(result.answers) // len(plan.chunks)
             self.counts.note(len(plan.chunks), rows, seconds, steps)
+        if batch.multi_step is not None:
+            self._was_cut_short = steps < batch.multi_step.steps
         self._ports.hit("model.settle")
         self._settle(plan, batch, result)
         for ping in pings:
@@ -201,12 +206,19 @@ class ModelLoop:
         now = trio.current_time()
         self._ports.emit(BatchSettled(now, self._name, batch.number, seconds, steps))
 
-    async def _answer_of(self, link: WorkerLink, batch: wire.Batch) -> wire.BatchResult:
-        self._stepping = link if batch.multi_step else None
+    async def _answer_of(self, link: WorkerLink, plan: Plan, batch: wire.Batch) -> wire.BatchResult:
+        self._stepping, self._is_called = link if batch.multi_step else None, False
         try:
-            return await link.execute(batch)
+            return await link.execute(batch, partial(self._take_part, plan))
         finally:
             self._stepping = None
+
+    def _take_part(self, plan: Plan, part: wire.BatchResult) -> None:
+        """The worker goes on; unless somebody has something to say who was not heard."""
+        if self._lost is None:
+            self.passes.settle_part(plan.chunks, part, trio.current_time())
+            if self._is_called:
+                self.interrupt()
 
     def _dispatch(self, plan: Plan) -> wire.Batch:
         copies = tuple(self._copies.dispatch(plan))
@@ -215,8 +227,9 @@ class ModelLoop:
         requests = tuple(request_for(chunk) for chunk in plan.chunks)
         lesson = self._book.lesson(chunk.waiting.forward.grammar for chunk in plan.chunks)
         is_alone = not (self.passes.waiting or self._pings or copies)
-        steps = steps_of(plan.chunks, self._limits, self.counts.last_seconds) if is_alone else 1
-        more = multi_step(plan.chunks, steps)
+        seconds, was_cut_short = self.counts.last_seconds, self._was_cut_short
+        steps = steps_of(plan.chunks, self._limits, seconds, was_cut_short) if is_alone else 1
+        more = multi_step(plan.chunks, steps, self._limits)
         return wire.Batch(self._generation, self._batches, copies, requests, lesson, more)
 
     def _settle(self, plan: Plan, batch: wire.Batch, result: wire.BatchResult) -> None:

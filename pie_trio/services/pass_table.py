@@ -36,6 +36,7 @@ class PassTable:
         self._on_fault = on_fault
         self._order = PassOrder()
         self._answered: Counter[int] = Counter()  # passes by owner, of the batch being settled
+        self._told: Counter[ForwardPass] = Counter()  # steps of the batch in flight, by the first
 
     def track(self, forward: ForwardPass) -> None:
         """From now on the pass pins its pages; it must be submitted next."""
@@ -73,6 +74,7 @@ class PassTable:
         self.waiting.clear()
         self.in_flight.clear()
         self.collected.clear()
+        self._told.clear()
 
     def dispatch(self, chunks: Iterable[Chunk]) -> None:
         """These are the next batch."""
@@ -83,6 +85,18 @@ class PassTable:
                 self._order.leave(chunk.waiting)
         self.waiting = [waiting for waiting in self.waiting if not waiting.has_left]
 
+    def settle_part(self, chunks: Sequence[Chunk], part: wire.BatchResult, now: float) -> None:
+        """Gives out what sequences have drawn while their worker goes on; all keep their pins."""
+        requests = len(chunks)
+        for place, chunk in enumerate(chunks):
+            forward = chunk.waiting.forward
+            if forward in self.tracked.get(forward.owner.number, {}):
+                results = self._results(chunk, part.answers[place::requests])
+                decode = self._decode(chunk, results, now, is_chunk=True)
+                if decode.reason is not None:  # its guest has had enough
+                    del self.tracked[forward.owner.number][forward]
+                    forward.reply.fill(results[-1])
+
     def settle(
         self, chunks: Sequence[Chunk], batch: wire.Batch, result: wire.BatchResult, now: float
     ) -> Counter[int]:
@@ -91,9 +105,11 @@ class PassTable:
         requests, answers = len(chunks), result.answers
         assert requests <= len(answers), "a batch has an answer for each request"
         more = batch.multi_step
-        is_whole = more is not None and len(answers) == more.steps * requests
+        steps = result.first_step + len(answers) // max(requests, 1)
+        is_whole = more is not None and steps == more.steps
         for place, chunk in enumerate(chunks):
             self._settle_chunk(chunk, answers[place::requests], now, is_whole)
+        self._told.clear()
         return self._answered
 
     def _settle_chunk(
@@ -108,7 +124,8 @@ class PassTable:
             self.pins.unpin(forward)
             return
         good = [*takewhile(lambda answer: answer.error is None, answers)]
-        left = self._take(chunk, good, now, is_whole) if good else chunk.waiting
+        is_begun = good or self._told[forward]
+        left = self._take(chunk, good, now, is_whole) if is_begun else chunk.waiting
         if len(good) < len(answers) and left is not None:
             self._fail(left, PassFailed(f"forward pass: {answers[len(good)].error}"))
 
@@ -121,15 +138,24 @@ class PassTable:
         if not chunk.waiting.has_left:
             return chunk.waiting
         if forward.decode is not None:
-            taken = forward.decode.take(results, forward.page_size, now, is_whole)
-            self.pins.mark(chunk.waiting, taken)
-            if forward.decode.reason is None:
-                return self._go_on(forward, forward.decode, now, taken)
+            decode = self._decode(chunk, results, now, is_whole)
+            if decode.reason is None:
+                return self._go_on(forward, decode, now)
         del self.tracked[forward.owner.number][forward]
         self.pins.unpin(forward)
         self._answered[forward.owner.number] += bool(forward.outputs)  # who asks nothing waits not
-        forward.reply.fill(results[-1])
+        forward.reply.fill(results[-1] if results else PassResult((), ()))
         return None
+
+    def _decode(
+        self, chunk: Chunk, results: Sequence[PassResult], now: float, is_chunk: bool
+    ) -> Decode:
+        """The sequence has drawn these tokens, and written what it read for them."""
+        forward = chunk.waiting.forward
+        assert forward.decode is not None, "only sequences go on"
+        self._told[forward] += forward.decode.take(results, forward.page_size, now, is_chunk)
+        self.pins.mark(chunk.waiting, self._told[forward])
+        return forward.decode
 
     def _results(self, chunk: Chunk, answers: Sequence[wire.Answer]) -> list[PassResult]:
         """Of each step; none as long as the pass is not executed to its end."""
@@ -145,9 +171,9 @@ class PassTable:
                 results.append(self.collected.pop(forward).result(forward))
         return results
 
-    def _go_on(self, forward: ForwardPass, decode: Decode, now: float, steps: int) -> WaitingPass:
+    def _go_on(self, forward: ForwardPass, decode: Decode, now: float) -> WaitingPass:
         """The next step of a sequence takes the place of this one, its pins included."""
-        step = self._order.follow(*decode.next_step(forward, now, steps))
+        step = self._order.follow(*decode.next_step(forward, now, self._told[forward]))
         tracked = self.tracked[forward.owner.number]
         del tracked[forward]
         tracked[step.forward] = step

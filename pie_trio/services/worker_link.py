@@ -24,7 +24,7 @@ from pie_trio.config import Limits, ModelSettings
 from pie_trio.errors import WorkerLost, retold
 from pie_trio.mailbox import Reply
 from pie_trio.ports import Ports
-from pie_trio.services.worker_answers import greeting_fault, result_fault
+from pie_trio.services.worker_answers import OnPart, Parts, greeting_fault, in_one
 from pie_trio.services.worker_process import ProcessLike, WorkerProcess, worker_command
 from pie_trio.services.zmq_socket import TrioSocket, open_router
 
@@ -59,12 +59,16 @@ class WorkerLink(Protocol):
         """The end of the handshake, or why the worker cannot start: a value, not an exception."""
         ...
 
-    async def execute(self, batch: wire.Batch) -> wire.BatchResult:
-        """Raises `WorkerLost`. Cancelled: the batch may still run; its answer is dropped."""
+    async def execute(self, batch: wire.Batch, on_part: OnPart = in_one) -> wire.BatchResult:
+        """The last part of its answers; those before it go to `on_part` as they come. Raises
+        `WorkerLost`. Cancelled: the batch may still run; its answers are dropped."""
         ...
 
-    def halt(self) -> None:
-        """Synchronous: a batch of several steps ends with the step under way, or later."""
+    def halt(self) -> bool:
+        """Synchronous: a batch of several steps ends with the step under way, or later.
+
+        False: there was no room to say so, and it ends by itself.
+        """
         ...
 
     async def wait_lost(self) -> WorkerLost:
@@ -77,9 +81,9 @@ WorkerLauncher = Callable[[WorkerSpec, int], AbstractAsyncContextManager[WorkerL
 
 @attrs.frozen(eq=False)
 class InFlight:
-    """A batch that the worker has, and who waits for its answers."""
+    """A batch that the worker has, and who waits for its end."""
 
-    batch: wire.Batch
+    parts: Parts
     reply: Reply[wire.BatchResult]
 
 
@@ -100,23 +104,25 @@ class LocalLink:
         self._work_identity = f"{generation}:work".encode()
         self.socket: TrioSocket | None = None
 
-    async def execute(self, batch: wire.Batch) -> wire.BatchResult:
+    async def execute(self, batch: wire.Batch, on_part: OnPart = in_one) -> wire.BatchResult:
         if self._lost is not None:
             raise retold(self._lost)
-        in_flight = self._waiting[batch.number] = InFlight(batch, Reply())
+        reply: Reply[wire.BatchResult] = Reply()
+        self._waiting[batch.number] = InFlight(Parts(batch, on_part, reply.fill), reply)
         self._unanswered.add(batch.number)
         try:
             await self._send(batch)
-            return await in_flight.reply.answer()
+            return await reply.answer()
         finally:
             del self._waiting[batch.number]
 
-    def halt(self) -> None:
+    def halt(self) -> bool:
         """Nobody waits for room: a batch that is not told ends by itself."""
         assert self.socket is not None, "a link speaks only while its socket is open"
         if self._lost is None:
             with suppress(zmq.ZMQError, trio.ClosedResourceError):  # `execute` will notice
-                self.socket.send_nowait([self._work_identity, wire.to_frame(wire.Halt())])
+                return self.socket.send_nowait([self._work_identity, wire.to_frame(wire.Halt())])
+        return False
 
     async def wait_lost(self) -> WorkerLost:
         await self._lost_event.wait()
@@ -200,15 +206,13 @@ class LocalLink:
         """An answer of another generation, or to a batch that nobody waits for, is dropped."""
         if result.generation != self._generation:
             return
-        self._unanswered.discard(result.number)
+        if not result.goes_on:
+            self._unanswered.discard(result.number)
         in_flight = self._waiting.get(result.number)
-        if in_flight is None or in_flight.reply.is_filled:
-            return
-        fault = result_fault(in_flight.batch, result, self._ready.take().vocab_size)
-        if fault is None:
-            in_flight.reply.fill(result)
-        else:
-            self.lose(fault)
+        if in_flight is not None and not in_flight.reply.is_filled:
+            fault = in_flight.parts.take(result, self._ready.take().vocab_size)
+            if fault is not None:
+                self.lose(fault)
 
     async def watch_heartbeats(self) -> None:
         """A hang shows as silence, or as a batch without an end; the start has its own bound.

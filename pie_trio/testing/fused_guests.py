@@ -160,7 +160,7 @@ async def _stopped(writing: Writing, some: int) -> None:
     rest = Writing(**{**attrs.asdict(writing, recurse=False), "tokens": [], "told": []})
     await rest.hear(stream, writing.count - heard)
     writing.tokens += rest.tokens
-    under_way = Limits().decode_steps_max if CARRIED_ON.issuperset(writing.sampler) else 1
+    under_way = Limits().decode_chunk_tokens if CARRIED_ON.issuperset(writing.sampler) else 1
     assert so_far <= len(writing.tokens) <= so_far + under_way, "a stopped stream went on"
     told = await call(GENERATE["[method]token-stream.logprobs"], stream, heard, writing.count)
     writing.told += told

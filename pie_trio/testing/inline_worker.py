@@ -17,6 +17,7 @@ from gpu_worker import wire
 from gpu_worker.multi_step import Steps
 from gpu_worker.pretend import Pace, PretendExecutor, PretendModel
 from pie_trio.errors import WorkerLost, retold
+from pie_trio.services.worker_answers import OnPart, in_one
 from pie_trio.services.worker_link import WorkerLink, WorkerSpec
 
 
@@ -28,6 +29,8 @@ class WorkerScript:
     row_seconds: float = 0.0
     dies_before_batch: int | None = None  # counted over all generations, from 1
     dies_after_batch: int | None = None
+    dies_at_step: int | None = None  # of all batches, before anything of it is told
+    halts_unheard: int = 0  # so many more
     fails_at_step: int | None = None  # every request of it is answered with an error
     never_starts: bool = False
     batches: list[wire.Batch] = attrs.field(factory=list)  # all that were executed or begun
@@ -61,7 +64,7 @@ class InlineLink:
             protocol=wire.PROTOCOL, generation=self._generation, pid=os.getpid(), **fields
         )
 
-    async def execute(self, batch: wire.Batch) -> wire.BatchResult:
+    async def execute(self, batch: wire.Batch, on_part: OnPart = in_one) -> wire.BatchResult:
         if self._lost is not None:
             raise retold(self._lost)
         self._script.batches.append(batch)
@@ -73,27 +76,35 @@ class InlineLink:
         self._is_called = False
         steps = Steps(arrays, self._executor.facts.page_size)
         while True:
-            await self._last(len(steps.batch.tokens))
+            seconds = await self._last(len(steps.batch.tokens))
             self._script.step_rows.append(len(steps.batch.tokens))
+            if self._script.steps == self._script.dies_at_step:
+                raise retold(self.die())
             result = self._executor.execute(steps.batch)
+            result = attrs.evolve(result, step_seconds=seconds)
             if self._script.steps == self._script.fails_at_step:
                 failed = wire.Answer((), (), "the script says so")
                 result = attrs.evolve(result, answers=(failed,) * len(result.answers))
             if not steps.take(result) or self._is_called:
                 break
-        answered = wire.decode(wire.encode(steps.result()))
-        assert isinstance(answered, wire.BatchResult), "what comes back is a result"
+            if steps.is_part_due:
+                on_part(_arrived(steps.part()))
         if number == self._script.dies_after_batch:
             raise retold(self.die())
-        return answered
+        return _arrived(steps.result())
 
-    async def _last(self, rows: int) -> None:
-        await trio.sleep(self._script.step_seconds + rows * self._script.row_seconds)
+    async def _last(self, rows: int) -> float:
+        seconds = self._script.step_seconds + rows * self._script.row_seconds
+        await trio.sleep(seconds)
         if self._lost is not None:
             raise retold(self._lost)
+        return seconds
 
-    def halt(self) -> None:
-        self._is_called = True
+    def halt(self) -> bool:
+        is_unheard = self._script.halts_unheard > 0
+        self._script.halts_unheard -= is_unheard
+        self._is_called = not is_unheard
+        return self._is_called
 
     async def wait_lost(self) -> WorkerLost:
         await self._lost_event.wait()
@@ -105,6 +116,12 @@ class InlineLink:
             self._lost = WorkerLost(f"inline worker lost: {reason}")
             self._lost_event.set()
         return self._lost
+
+
+def _arrived(result: wire.BatchResult) -> wire.BatchResult:
+    answered = wire.decode(wire.encode(result))
+    assert isinstance(answered, wire.BatchResult), "what comes back is a result"
+    return answered
 
 
 def inline_launcher(

@@ -139,8 +139,7 @@ class SimWorker:
             self._hangs = True
         if self._hangs or strikes("worker.stuck"):
             await trio.sleep_forever()
-        slow = strikes("worker.slow")
-        await trio.sleep(slow.size * SLOW_SECONDS if slow else 0)
+        await trio.sleep(slow.size * SLOW_SECONDS if (slow := strikes("worker.slow")) else 0)
         result = self._spoil(await self._step_by_step(executor, batch))
         self.batch = None
         self.on_batch(self, None)
@@ -155,11 +154,14 @@ class SimWorker:
         """As `gpu_worker.multi_step.execute_steps`, in Trio's time."""
         steps = Steps(batch, executor.facts.page_size)
         while True:
-            rows = len(steps.batch.tokens)
-            await trio.sleep(self.pace.step_seconds + rows * self.pace.row_seconds)
+            seconds = self.pace.step_seconds + len(steps.batch.tokens) * self.pace.row_seconds
+            await trio.sleep(seconds)
             result = execute_or_explain(executor, steps.batch, lambda _report: None)
+            result = attrs.evolve(result, step_seconds=seconds)
             if not steps.take(result) or self._from_link.statistics().current_buffer_used:
                 return steps.result()
+            if steps.is_part_due:
+                self._say(steps.part())
             if self.plan.strikes("worker.crash-between"):
                 self._crash()
 
@@ -188,9 +190,7 @@ class SimWorker:
         if busy:
             self.outside.start_soon(self._make_room, busy.size * LATE_SECONDS)
             return int(zmq.EAGAIN)
-        if self.plan.strikes("link.gone"):
-            return int(zmq.EHOSTUNREACH)
-        return 0
+        return int(zmq.EHOSTUNREACH) if self.plan.strikes("link.gone") else 0
 
     async def _make_room(self, seconds: float) -> None:
         await trio.sleep(seconds)

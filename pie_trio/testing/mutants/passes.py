@@ -42,10 +42,11 @@ PASSES: Final = (
     Mutant(
         "answers_shifted",
         _TABLE,
-        before="        for place, chunk in enumerate(chunks):\n",
+        before="        for place, chunk in enumerate(chunks):\n            self._settle_chunk",
         after="        def is_dead(chunk: Chunk) -> bool:\n"
         "            return chunk.waiting.forward.owner.number not in self.tracked\n\n"
-        "        for place, chunk in enumerate(sorted(chunks, key=is_dead)):\n",
+        "        for place, chunk in enumerate(sorted(chunks, key=is_dead)):\n"
+        "            self._settle_chunk",
         why="answers are matched after the dead were taken out of the batch: neighbours swap texts",
         source="contract 9.33",
         ground="batch-mates",

@@ -41,6 +41,7 @@ KINDS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "pass-traffic": ("kill", "limits", "worker", "jitter"),
         "batch-mates": ("kill", "limits", "jitter"),
         "choirs": ("kill", "limits", "worker", "jitter"),
+        "refrains": ("kill", "jitter"),
         "lives": ("kill", "worker", "stop", "net", "jitter"),
         "links": ("link", "worker", "jitter"),
         "airlock": ("kill", "limits", "worker", "net", "jitter"),
@@ -75,6 +76,10 @@ FOCUS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "airlock": ("kill.step", "kill.call", "kill.call", "limits.topic_messages"),
         "families": ("kill.step", "kill.call", "kill.call", "net.delay", "net.disconnect"),
+        "refrains": (
+            *("link.duplicate", "link.duplicate", "link.duplicate", "link.duplicate"),
+            *("link.busy", "link.busy", "link.busy", "link.busy"),
+        ),
         "partings": ("net.disconnect", "net.delay", "jitter.all"),
         "front-door": (
             *("net.disconnect", "limits.outbox_bytes", "limits.stream_bytes"),

@@ -9,6 +9,8 @@ from pie_trio.testing.mutants.mutant import Mutant
 _DECODE: Final = "pie_trio/decode.py"
 _CHUNKS: Final = "pie_trio/services/pass_chunks.py"
 _MORE: Final = "pie_trio/services/multi_step.py"
+_TABLE: Final = "pie_trio/services/pass_table.py"
+_ANSWERS: Final = "pie_trio/services/worker_answers.py"
 _PINS: Final = "pie_trio/services/pass_pins.py"
 _WORKER: Final = "gpu_worker/multi_step.py"
 
@@ -68,5 +70,42 @@ STREAMS: Final = (
         after="        if steps < 1 and forward.decode is not None:\n",
         why="of several steps only the first counts as written, and nobody may read on",
         source="our own history: several steps at once",
+    ),
+    Mutant(
+        "part_told_twice",
+        _ANSWERS,
+        before="        if result.first_step < self._steps_told:\n",
+        after="        if result.first_step < 0:\n",
+        why="a part of an answer that comes twice is taken for the next one",
+        source="our own history: answers in parts",
+        ground="refrains",
+    ),
+    Mutant(
+        "seeds_of_the_first_part",
+        _WORKER,
+        before="        step = self._executed - 1\n",
+        after="        step = len(self._results) - 1\n",
+        why="behind the first part of an answer a worker draws with the seeds of that part again",
+        source="our own history: answers in parts",
+        ground="refrains",
+    ),
+    Mutant(
+        "goes_on_from_the_last_part",
+        _TABLE,
+        before="        self._told[forward] += forward.decode.take(",
+        after="        self._told[forward] = forward.decode.take(",
+        why="the next batch goes on as if the steps of earlier parts had not been executed",
+        source="our own history: answers in parts",
+        ground="refrains",
+    ),
+    Mutant(
+        "unpinned_with_a_part",
+        _TABLE,
+        before="                if decode.reason is not None:  # its guest has had enough\n",
+        after="                if decode.reason is not None:\n"
+        "                    self.pins.unpin(forward)\n",
+        why="the pages of a stream that was stopped come back while its worker still writes them",
+        source="our own history: answers in parts",
+        ground="refrains",
     ),
 )

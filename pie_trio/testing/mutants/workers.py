@@ -6,6 +6,7 @@ from typing import Final
 
 from pie_trio.testing.mutants.mutant import Mutant
 
+_ANSWERS: Final = "pie_trio/services/worker_answers.py"
 _LINK: Final = "pie_trio/services/worker_link.py"
 
 WORKERS: Final = (
@@ -36,8 +37,8 @@ WORKERS: Final = (
     Mutant(
         "answered_twice",
         _LINK,
-        before="        if in_flight is None or in_flight.reply.is_filled:",
-        after="        if in_flight is None:",
+        before="        if in_flight is not None and not in_flight.reply.is_filled:",
+        after="        if in_flight is not None:",
         why="an answer that comes twice is filled in twice",
         source="Triton 8034, 8078",
     ),
@@ -60,10 +61,11 @@ WORKERS: Final = (
     ),
     Mutant(
         "liar_believed",
-        _LINK,
-        before="        if fault is None:\n            in_flight.reply.fill(result)",
-        after="        if fault is None or result.answers:\n"
-        "            in_flight.reply.fill(result)",
+        _ANSWERS,
+        before="        fault = result_fault(self.batch, result, vocab_size)\n",
+        after="        fault = None\n"
+        "        if not result.answers:\n"
+        "            fault = result_fault(self.batch, result, vocab_size)\n",
         why="a worker that answers something else than what was asked is believed",
         source="own history: a worker that lies stopped the engine",
     ),

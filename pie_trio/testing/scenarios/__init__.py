@@ -75,6 +75,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             Scenario("front-door", grounds.front_door),
             Scenario("partings", partings.partings),
             Scenario("fused", fused.fused),
+            Scenario("refrains", fused.refrains, has_door=False, is_compared=False),
             Scenario("choirs", fused.choirs, has_door=False, is_compared=False),
             Scenario("airlock", grounds.airlock, real.PROGRAMS),
             Scenario("first-uses", waits.first_uses),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from pie_trio.config import Limits
 from pie_trio.testing.fused_guests import WAYS
 from pie_trio.testing.scenarios.basic import at_once
 from pie_trio.testing.scenarios.grounds import Deed, some_of
@@ -13,6 +14,7 @@ from pie_trio.testing.world import World
 CARRIED_ON = (4, 5, 6, 11, 12, 13)
 LOOKED_AT = (0, 1, 2, 3, 7, 8, 9, 10)
 VOICES = 3
+PART_TOKENS = Limits().decode_chunk_tokens
 
 
 async def choirs(world: World) -> None:
@@ -26,6 +28,14 @@ async def choirs(world: World) -> None:
         numbers = dice.sample(dice.choice((CARRIED_ON, LOOKED_AT)), VOICES)
         some = dice.randint(3, count // 2)
         await at_once(*(partial(run, "sim-fused", n, count, way, some) for n in numbers))
+
+
+async def refrains(world: World) -> None:
+    """Streams so long that a worker tells them in parts, one after the other, some given up."""
+    run, dice = partial(world.run, patience=60.0), world.dice
+    for way in ("stop", "drop", "whole", "stop"):
+        number, some = dice.choice(CARRIED_ON), dice.randint(PART_TOKENS, 2 * PART_TOKENS)
+        await run("sim-fused", number, 3 * PART_TOKENS, way, some)
 
 
 async def fused(world: World) -> None:
