@@ -2,7 +2,8 @@
 
 Owns the rules of a well-formed request, evaluated for the whole batch at once. The engine has
 checked all of this before: what is caught here is a bug of ours, and it must cost one request, not
-the worker. It must never raise for a request, and never let an index out of its table through.
+the worker. Several steps are judged with the first: the others only grow, and read what was drawn
+here. It must never raise for a request, and never let an index out of its table through.
 """
 
 from collections.abc import Iterator
@@ -10,10 +11,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from gpu_worker.interface import Facts
-from gpu_worker.wire import ADDEND_MAX, FACTOR_MAX, BatchArrays
+from gpu_worker.wire import ADDEND_MAX, FACTOR_MAX, BatchArrays, MultiStep
 from gpu_worker.wire.arrays import Array
 
 NOBODY = np.zeros(0, dtype=np.int64)
+POSITION_MAX = np.iinfo(np.int32).max
 
 
 def lengths_of(indptr: Array) -> Array:
@@ -45,6 +47,8 @@ def batch_error(batch: BatchArrays, facts: Facts) -> str | None:
 def request_errors(batch: BatchArrays, facts: Facts) -> dict[int, str]:
     """The first broken rule of each request that breaks one."""
     errors: dict[int, str] = {}
+    if batch.follows_up:
+        return errors
     for text, broken in _broken(batch, facts):
         for request in broken.tolist():
             errors.setdefault(request, text)
@@ -65,6 +69,8 @@ def _broken(batch: BatchArrays, facts: Facts) -> Iterator[tuple[str, Array]]:
     bad_tokens = (batch.tokens >= facts.vocab_size) | (batch.tokens < -facts.embeddings)
     yield "a token is outside the vocabulary", _owners_of(bad_tokens, batch.row_indptr)
     yield "a position is negative", _owners_of(batch.positions < 0, batch.row_indptr)
+    if batch.multi_step is not None:
+        yield from _broken_later(batch, batch.multi_step, facts)
     if len(batch.mask_intervals):
         yield from _broken_masks(batch, totals)
     yield from _broken_outputs(batch, rows, facts)
@@ -82,6 +88,14 @@ def _are_outside(indices: Array, count: int | Array) -> Array:
 
 def _owners_of(broken: Array, indptr: Array) -> Array:
     return owners(indptr)[broken] if broken.any() else NOBODY
+
+
+def _broken_later(batch: BatchArrays, more: MultiStep, facts: Facts) -> Iterator[tuple[str, Array]]:
+    """Of the steps behind the first: the places that they write, and their positions."""
+    bad_spare = [any(page >= facts.pages for page in pages) for pages in more.spare]
+    yield "a page to grow into does not exist", np.flatnonzero(bad_spare)
+    bad_positions = batch.positions > POSITION_MAX - more.steps
+    yield "a position is too large to go on", _owners_of(bad_positions, batch.row_indptr)
 
 
 def _broken_masks(batch: BatchArrays, totals: Array) -> Iterator[tuple[str, Array]]:

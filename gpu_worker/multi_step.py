@@ -132,4 +132,5 @@ def _of_our_own(batch: BatchArrays) -> BatchArrays:
         seeds=batch.seeds.copy(),
         lesson=None,
         multi_step=None,
+        follows_up=True,
     )

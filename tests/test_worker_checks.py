@@ -8,10 +8,12 @@ from typing import Any
 import attrs
 import pytest
 
+from gpu_worker.multi_step import execute_steps
 from gpu_worker.pretend import Pace, PretendExecutor, PretendModel
 from gpu_worker.wire import (
     Batch,
     BatchArrays,
+    MultiStep,
     OutputRow,
     Request,
     SamplerKind,
@@ -108,3 +110,26 @@ def test_too_many_rows_refuse_the_whole_batch() -> None:
 def test_a_copy_of_a_page_that_does_not_exist_refuses_the_whole_batch() -> None:
     found = errors(executor(), Batch(1, 1, ((0, 64),), (GOOD,)))
     assert found == ["a page copy names a page that does not exist"]
+
+
+@pytest.mark.parametrize(
+    ("spare", "position", "text"),
+    [
+        (63, 7, None),
+        (64, 7, "a page to grow into does not exist"),
+        (63, 2**31 - 4, None),
+        (63, 2**31 - 3, "a position is too large to go on"),
+    ],
+)
+def test_what_later_steps_would_do_is_judged_with_the_first(
+    spare: int, position: int, text: str | None
+) -> None:
+    good = Request((1,), (7,), (0, 1), 4, None, (OutputRow(0, HOT, 0.0),), (), 0)
+    bad = attrs.evolve(good, positions=(position,), pages=(2, 3))
+    more = MultiStep(3, 3, 1.0, ((5,), (spare,)), ((0, 0), (0, 0)), ((), ()))
+    batch = decode(encode(Batch(1, 1, (), (good, bad), None, more)))
+    assert isinstance(batch, BatchArrays)
+    worker = executor()
+    result = execute_steps(worker.execute, 4, batch, lambda: False, lambda _part: None)
+    steps = 1 if text else 3
+    assert [answer.error for answer in result.answers] == [None, text] * steps

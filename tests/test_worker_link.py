@@ -21,7 +21,7 @@ import trio
 from gpu_worker import wire
 from pie_trio.config import Limits, ModelSettings
 from pie_trio.errors import WorkerLost
-from pie_trio.events import BatchDispatched, Event, WorkerDied, WorkerStarted
+from pie_trio.events import BatchDispatched, BatchSettled, Event, WorkerDied, WorkerStarted
 from pie_trio.messages import InstanceEnded
 from pie_trio.ports import Ports, RandomStreams
 from pie_trio.services.model_store import pretend_model
@@ -135,6 +135,15 @@ async def test_a_batch_that_never_ends_is_bounded(tmp_path: Path) -> None:
     async with open_engine_with(tmp_path, broken("never answers"), limits) as world:
         end = await run_until_lost(world)
         assert "a batch takes longer than 1 s" in (end.error or "")
+
+
+async def test_a_batch_that_is_told_in_parts_may_take_as_long_as_it_likes(tmp_path: Path) -> None:
+    limits = attrs.evolve(LIMITS, batch_seconds_max=1.0, decode_chunk_tokens=4)
+    async with open_engine_with(tmp_path, open_local_worker, limits, step_seconds=0.1) as world:
+        end = await world.run("text-completion", "--prompt", "hello", "--max-tokens", "30")
+        settled = [event for event in world.events if isinstance(event, BatchSettled)]
+        assert max(event.seconds for event in settled) > 2.0
+        assert end.error is None
 
 
 async def test_an_engine_that_stood_still_itself_does_not_blame_the_worker(tmp_path: Path) -> None:

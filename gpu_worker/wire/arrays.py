@@ -75,7 +75,8 @@ _INDEX_POINTERS = {
 @attrs.frozen(eq=False)
 class BatchArrays:
     """One batch. `mask_indptr` has one part per row, in pairs; rows of unmasked requests are
-    empty. `adjustment_indptr` and `written_indptr` have one part per output.
+    empty. `adjustment_indptr` and `written_indptr` have one part per output. A batch that follows
+    up is a later one of several steps, made by the worker itself; none arrives as such.
     """
 
     generation: int
@@ -108,6 +109,7 @@ class BatchArrays:
     embed_slots: Array
     lesson: Lesson | None = None
     multi_step: MultiStep | None = None
+    follows_up: bool = False
 
     @property
     def request_count(self) -> int:

@@ -96,7 +96,7 @@ class LocalLink:
         self._limits = spec.limits
         self._start = wire.Start(generation, spec.ports.engine_seed, spec.wire_limits)
         self._waiting: dict[int, InFlight] = {}
-        self._unanswered: set[int] = set()  # batches that it has, whether somebody waits or not
+        self._unanswered: dict[int, int] = {}  # batches that it has, wanted or not; parts told
         self._lost: WorkerLost | None = None
         self._lost_event = trio.Event()
         self._ready: Reply[wire.Hello] = Reply()
@@ -109,7 +109,7 @@ class LocalLink:
             raise retold(self._lost)
         reply: Reply[wire.BatchResult] = Reply()
         self._waiting[batch.number] = InFlight(Parts(batch, on_part, reply.fill), reply)
-        self._unanswered.add(batch.number)
+        self._unanswered[batch.number] = 0
         try:
             await self._send(batch)
             return await reply.answer()
@@ -206,13 +206,14 @@ class LocalLink:
         """An answer of another generation, or to a batch that nobody waits for, is dropped."""
         if result.generation != self._generation:
             return
-        if not result.goes_on:
-            self._unanswered.discard(result.number)
+        told = self._unanswered.pop(result.number, None)
+        if result.goes_on and told is not None:
+            self._unanswered[result.number] = told + 1
         in_flight = self._waiting.get(result.number)
-        if in_flight is not None and not in_flight.reply.is_filled:
-            fault = in_flight.parts.take(result, self._ready.take().vocab_size)
-            if fault is not None:
-                self.lose(fault)
+        if in_flight is None or in_flight.reply.is_filled:
+            return
+        if fault := in_flight.parts.take(result, self._ready.take().vocab_size):
+            self.lose(fault)
 
     async def watch_heartbeats(self) -> None:
         """A hang shows as silence, or as a batch without an end; the start has its own bound.
@@ -224,10 +225,10 @@ class LocalLink:
         silent = busy = 0.0
         await self._ready.wait()
         while self._lost is None:
-            signs, unanswered = self._signs_of_life, set(self._unanswered)
+            signs, unanswered = self._signs_of_life, self._unanswered.copy()
             await trio.sleep(beat)
             silent = silent + beat if signs == self._signs_of_life else 0.0
-            busy = busy + beat if unanswered & self._unanswered else 0.0
+            busy = busy + beat if unanswered.items() & self._unanswered.items() else 0.0
             if silent > limits.heartbeat_lost_seconds:
                 self.lose(f"no heartbeat for {silent:.1f} s")
             if busy > limits.batch_seconds_max:

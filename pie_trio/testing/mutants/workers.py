@@ -37,8 +37,8 @@ WORKERS: Final = (
     Mutant(
         "answered_twice",
         _LINK,
-        before="        if in_flight is not None and not in_flight.reply.is_filled:",
-        after="        if in_flight is not None:",
+        before="        if in_flight is None or in_flight.reply.is_filled:",
+        after="        if in_flight is None:",
         why="an answer that comes twice is filled in twice",
         source="Triton 8034, 8078",
     ),
