@@ -75,7 +75,6 @@ class Bench:
     engine: Engine | None = None
     process: int = 0  # of the victim's worker
     in_batch: bool = False
-    batches: int = 0
     known_at: float = 0.0
 
     def emit(self, event: Event) -> None:
@@ -84,7 +83,6 @@ class Bench:
                 self.process = event.process
             case BatchDispatched() if event.model == self.victim:
                 self.in_batch = True
-                self.batches += 1
             case BatchSettled() if event.model == self.victim:
                 self.in_batch = False
 
@@ -173,8 +171,6 @@ async def _round(bench: Bench, engine: Engine) -> Record:
 
 async def _kill(bench: Bench, victims: list[Call], bystanders: list[Call]) -> Record:
     """Within a batch, at a moment by chance."""
-    before = bench.batches
-    await _until(lambda: bench.batches > before and bench.in_batch)
     await trio.sleep(bench.chance.uniform(0, 0.8 * STEP_SECONDS["victim"]))
     await _until(lambda: bench.in_batch)
     record = {
