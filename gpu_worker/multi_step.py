@@ -44,6 +44,7 @@ class Steps:
     _seeds: Array = attrs.field(init=False)  # [step, request]
     _spare_used: Array = attrs.field(init=False)  # pages, of each request
     _results: list[BatchResult] = attrs.field(factory=list, init=False)  # not told yet
+    _seconds: float = attrs.field(default=0.0, init=False)  # that those took
     _told: int = attrs.field(default=0, init=False)  # steps
 
     def __attrs_post_init__(self) -> None:
@@ -54,6 +55,7 @@ class Steps:
     def take(self, result: BatchResult) -> bool:
         """Whether there is another step, which is the batch from now on."""
         self._results.append(result)
+        self._seconds += result.step_seconds
         plan = self._plan
         if plan is None or self._executed >= plan.steps:
             return False
@@ -69,16 +71,15 @@ class Steps:
     @property
     def is_part_due(self) -> bool:
         """Asked when another step follows."""
-        plan, results = self._plan, self._results
-        if plan is None or len(results) >= plan.part_steps:
+        plan = self._plan
+        if plan is None or len(self._results) >= plan.part_steps:
             return plan is not None
-        seconds = sum(result.step_seconds for result in results)
-        return seconds + results[-1].step_seconds > plan.part_seconds
+        return self._seconds + self._results[-1].step_seconds > plan.part_seconds
 
     def part(self) -> BatchResult:
         """What has been answered since the last part; another step follows."""
         part = attrs.evolve(self.result(), goes_on=True)
-        self._told, self._results = self._executed, []
+        self._told, self._results, self._seconds = self._executed, [], 0.0
         return part
 
     def result(self) -> BatchResult:
@@ -86,9 +87,8 @@ class Steps:
         first, told = self._results[0], self._told
         if len(self._results) == 1 and not told:
             return first
-        seconds = sum(result.step_seconds for result in self._results)
         answers = tuple([answer for result in self._results for answer in result.answers])
-        return attrs.evolve(first, step_seconds=seconds, answers=answers, first_step=told)
+        return attrs.evolve(first, step_seconds=self._seconds, answers=answers, first_step=told)
 
     def _go_on(self, plan: MultiStep, drawn: list[int]) -> bool:
         """False: a sequence has no page left to grow into."""

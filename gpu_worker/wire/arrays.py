@@ -7,7 +7,7 @@ token ids, intervals) is the executor's to judge, one request at a time.
 It must never copy what can be a view, nor handle integers one by one on the worker's side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
 from typing import Any
 
@@ -202,20 +202,21 @@ def _columns(batch: Batch) -> dict[str, bytes]:
     written = [fragment.written or (0,) * fragment.outputs for fragment in fragments]
     return columns | {
         "copies": pack("i", [*chain.from_iterable(batch.copies)]),
-        "row_indptr": _indptr(rows),
-        "page_indptr": _indptr([fragment.pages for fragment in fragments]),
+        "row_indptr": indptr(rows),
+        "page_indptr": indptr([fragment.pages for fragment in fragments]),
         "last_page_lengths": pack("i", [request.last_page_length for request in requests]),
         "seeds": pack("Q", [request.seed for request in requests]),
         "masked": pack("B", [request.mask is not None for request in requests]),
-        "mask_indptr": _indptr([*chain.from_iterable(intervals)]),
-        "output_indptr": _indptr([fragment.outputs for fragment in fragments]),
-        "adjustment_indptr": _indptr([*chain.from_iterable(adjusted)]),
-        "written_indptr": _indptr([*chain.from_iterable(written)]),
-        "embed_indptr": _indptr([fragment.embeds for fragment in fragments]),
+        "mask_indptr": indptr([*chain.from_iterable(intervals)]),
+        "output_indptr": indptr([fragment.outputs for fragment in fragments]),
+        "adjustment_indptr": indptr([*chain.from_iterable(adjusted)]),
+        "written_indptr": indptr([*chain.from_iterable(written)]),
+        "embed_indptr": indptr([fragment.embeds for fragment in fragments]),
     }
 
 
-def _indptr(lengths: Sequence[int]) -> bytes:
+def indptr(lengths: Iterable[int]) -> bytes:
+    """Where the part of each begins, and where the last one ends."""
     return pack("i", [*accumulate(lengths, initial=0)])
 
 
@@ -256,21 +257,22 @@ def _check_structure(columns: dict[str, Array]) -> None:
             raise WireError(f"frame {name!r} has {len(columns[name])} values, not {requests}")
     for name, targets in _INDEX_POINTERS.items():
         for target in targets:
-            check_indptr(name, columns[name], requests, len(columns[target]))
+            check_indptr(name, columns[name].tolist(), requests, len(columns[target]))
     rows = len(columns["tokens"])
-    check_indptr("mask_indptr", columns["mask_indptr"], rows, len(columns["mask_intervals"]))
+    mask_indptr = columns["mask_indptr"].tolist()
+    check_indptr("mask_indptr", mask_indptr, rows, len(columns["mask_intervals"]))
     outputs, adjusted = len(columns["output_rows"]), len(columns["adjustments"])
-    check_indptr("adjustment_indptr", columns["adjustment_indptr"], outputs, adjusted)
-    check_indptr("written_indptr", columns["written_indptr"], outputs, len(columns["written"]))
+    check_indptr("adjustment_indptr", columns["adjustment_indptr"].tolist(), outputs, adjusted)
+    written_indptr = columns["written_indptr"].tolist()
+    check_indptr("written_indptr", written_indptr, outputs, len(columns["written"]))
     if np.any(columns["output_kinds"] > LAST_SAMPLER):
         raise WireError("frame 'output_kinds' names an unknown sampler")
     if np.any(columns["masked"] > 1):
         raise WireError("frame 'masked' holds something else than nought and one")
 
 
-def check_indptr(name: str, indptr: Array, parts: int, total: int) -> None:
-    if len(indptr) != parts + 1 or indptr[0] != 0 or indptr[-1] != total:
+def check_indptr(name: str, ends: Sequence[int], parts: int, total: int) -> None:
+    if len(ends) != parts + 1 or ends[0] != 0 or ends[-1] != total:
         raise WireError(f"frame {name!r} does not span its {parts} parts and {total} values")
-    ends = indptr.tolist()
     if ends != sorted(ends):  # cheaper than a comparison by numpy for a few, and not dear for many
         raise WireError(f"frame {name!r} falls")

@@ -6,6 +6,7 @@ It must never build an object whose size the frames do not already have.
 """
 
 import math
+import struct
 import types
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
@@ -13,17 +14,17 @@ from typing import Any, get_args
 
 import attrs
 import msgpack
-import numpy as np
 
 from gpu_worker.wire.arrays import (
     BatchArrays,
     Frame,
     batch_frames,
     check_indptr,
-    read_array,
+    indptr,
     read_batch,
 )
 from gpu_worker.wire.errors import WireError
+from gpu_worker.wire.fragments import pack
 from gpu_worker.wire.grammars import read_lesson, write_lesson
 from gpu_worker.wire.messages import (
     Answer,
@@ -55,6 +56,7 @@ Message = (
 )
 
 HEADER_BYTES_MAX = 64 * 1024 * 1024  # a batch may bring many grammars
+NUMBER_BYTES = 4
 _HEADER_ONLY: Mapping[str, type[Any]] = types.MappingProxyType(
     {
         "join": Join,
@@ -74,12 +76,12 @@ _RESULT_FIELDS = frozenset(
     ("generation", "number", "step_seconds", "errors", "closed", "first_step", "goes_on")
 )
 _RESULT_FRAMES = (
-    ("token_indptr", "<i4"),
-    ("tokens", "<i4"),
-    ("answer_indptr", "<i4"),
-    ("distribution_indptr", "<i4"),
-    ("ids", "<i4"),
-    ("probabilities", "<f4"),
+    ("token_indptr", "i"),
+    ("tokens", "i"),
+    ("answer_indptr", "i"),
+    ("distribution_indptr", "i"),
+    ("ids", "i"),
+    ("probabilities", "f"),
 )
 
 
@@ -195,6 +197,12 @@ def _decode_batch(header: dict[str, Any], frames: Sequence[Frame]) -> BatchArray
     return attrs.evolve(batch, multi_step=multi_step)
 
 
+def _numbers(name: str, kind: str, frame: Frame) -> list[Any]:
+    if len(frame) % NUMBER_BYTES:
+        raise WireError(f"frame {name!r} is cut within a value")
+    return [*struct.unpack(f"<{len(frame) // NUMBER_BYTES}{kind}", frame)]
+
+
 def _places(value: Any, count: int) -> set[int]:
     if not isinstance(value, list) or not all(type(place) is int for place in value):
         raise WireError("field 'closed' is not a list of numbers")
@@ -217,22 +225,16 @@ def _encode_result(result: BatchResult) -> list[bytes]:
         "first_step": result.first_step,
         "goes_on": result.goes_on,
     }
-    columns = (
-        np.cumsum([0, *(len(answer.tokens) for answer in result.answers)]),
-        [token for answer in result.answers for token in answer.tokens],
-        np.cumsum([0, *(len(answer.distributions) for answer in result.answers)]),
-        np.cumsum([0, *(len(ids) for ids, _ in distributions)]),
-        [token for ids, _ in distributions for token in ids],
-        [p for _, probabilities in distributions for p in probabilities],
-    )
-    try:
-        arrays = [
-            np.asarray(column, dtype=kind).tobytes()
-            for column, (_, kind) in zip(columns, _RESULT_FRAMES, strict=True)
-        ]
-    except (OverflowError, TypeError, ValueError) as error:
-        raise WireError(f"the result cannot be encoded: {error}") from error
-    return [_pack(header), *arrays]
+    # No numpy: a few numbers, and once all weights have been read it is in no cache any more.
+    return [
+        _pack(header),
+        indptr([len(answer.tokens) for answer in result.answers]),
+        pack("i", [token for answer in result.answers for token in answer.tokens]),
+        indptr([len(answer.distributions) for answer in result.answers]),
+        indptr([len(ids) for ids, _ in distributions]),
+        pack("i", [token for ids, _ in distributions for token in ids]),
+        pack("f", [p for _, probabilities in distributions for p in probabilities]),
+    ]
 
 
 def _decode_result(header: dict[str, Any], frames: Sequence[Frame]) -> BatchResult:
@@ -243,21 +245,17 @@ def _decode_result(header: dict[str, Any], frames: Sequence[Frame]) -> BatchResu
     closed = _places(header["closed"], len(errors))
     if len(frames) != len(_RESULT_FRAMES):
         raise WireError(f"a result has {len(_RESULT_FRAMES)} arrays, not {len(frames)}")
-    arrays = [
-        read_array(name, kind, frame)
+    numbers = [
+        _numbers(name, kind, frame)
         for (name, kind), frame in zip(_RESULT_FRAMES, frames, strict=True)
     ]
-    token_indptr, tokens, answer_indptr, distribution_indptr, ids, probabilities = arrays
+    ends, told, lists, distribution_indptr, ids, probabilities = numbers
     count = max(len(distribution_indptr) - 1, 0)
-    check_indptr("token_indptr", token_indptr, len(errors), len(tokens))
-    check_indptr("answer_indptr", answer_indptr, len(errors), count)
+    check_indptr("token_indptr", ends, len(errors), len(told))
+    check_indptr("answer_indptr", lists, len(errors), count)
     check_indptr("distribution_indptr", distribution_indptr, count, len(ids))
     check_indptr("distribution_indptr", distribution_indptr, count, len(probabilities))
-    pairs = [
-        (ids[a:b].tolist(), probabilities[a:b].tolist())
-        for a, b in pairwise(distribution_indptr.tolist())
-    ]
-    told, ends, lists = tokens.tolist(), token_indptr.tolist(), answer_indptr.tolist()
+    pairs = [(ids[a:b], probabilities[a:b]) for a, b in pairwise(distribution_indptr)]
     answers = tuple(
         Answer(
             tokens=tuple(told[ends[i] : ends[i + 1]]),
