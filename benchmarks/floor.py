@@ -30,7 +30,6 @@ import trio
 import zmq
 from trio_websocket import WebSocketConnection, WebSocketRequest, serve_websocket
 
-from benchmarks.batches import plain_requests
 from benchmarks.listener import UPGRADE
 from pie_trio.home import Home
 from pie_trio.services.model_store import ModelStore
@@ -163,16 +162,13 @@ def process_of(*role: str) -> Iterator[None]:
 
 def work(endpoint: str, model: str, count: str) -> None:
     """Answers each message with a step of the model and its seconds."""
-    from benchmarks.engine_step import LIMITS  # loads torch, which only this role may need
+    from benchmarks.engine_step import LIMITS, Case  # loads torch, which only this role may need
     from gpu_worker.executor import load_executor
     from gpu_worker.kernel_choice import KernelChoice
-    from gpu_worker.wire import Batch, BatchArrays, decode, encode
 
     choice = KernelChoice("native", Home.default().root / "kernels", lambda _text: None)
     executor = load_executor(Path(model), LIMITS, choice)
-    requests = plain_requests(int(count), 1, CONTEXT, PAGE, CONTEXT)
-    batch = decode(encode(Batch(1, 1, (), requests)))
-    assert isinstance(batch, BatchArrays), "a batch is decoded to its arrays"
+    batch = Case(int(count), 1, CONTEXT - 1).batch()
     with zmq.Context() as context, context.socket(zmq.DEALER) as controller:
         controller.connect(endpoint)
         controller.send(b"ready")

@@ -24,19 +24,17 @@ class Backlog:
     _unsettled: list[tuple[Reply[PassResult], int]] = attrs.field(factory=list, init=False)
     _values: int = attrs.field(default=0, init=False)
 
-    async def wait_for_room(self, draft: PassDraft) -> None:
-        """A draft that is larger than the bound passes when it is alone."""
+    async def wait_for_room(self, draft: PassDraft) -> int:
+        """How much the draft counts. One that is larger than the bound passes when it is alone."""
         if self._unsettled and self._unsettled[0][0].is_filled:
             self._forget_settled()
-        if not self._unsettled:
-            return
         size = _size_of(draft)
         while self._unsettled and self._values + size > self._limits.pass_values_waiting:
             await self._unsettled[0][0].wait()
             self._forget_settled()
+        return size
 
-    def note(self, draft: PassDraft, reply: Reply[PassResult]) -> None:
-        size = _size_of(draft)
+    def note(self, size: int, reply: Reply[PassResult]) -> None:
         self._unsettled.append((reply, size))
         self._values += size
 
@@ -47,6 +45,6 @@ class Backlog:
 
 def _size_of(draft: PassDraft) -> int:
     numbers = 2 * len(draft.tokens) + len(draft.pages) + 2 * len(draft.embed_outputs)
-    masks = sum(map(len, draft.mask or ()))
+    masks = 0 if draft.mask is None else sum(map(len, draft.mask))
     lists = sum([row.numbers for row in draft.outputs])
     return PASS_VALUES + numbers + masks + OUTPUT_VALUES * len(draft.outputs) + lists

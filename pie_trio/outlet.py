@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
 
 import attrs
@@ -34,12 +35,14 @@ class OutputBuffer:
         self._limits = limits
         self._capture = capture
         self._events: deque[OutputEvent] = deque()
+        self._sizes: deque[int] = deque()  # of those events
         self._bytes = 0
         self._terminal: OutputEvent | None = None
         self._reader: OutputReader | None = None
         self._turn = trio.StrictFIFOLock()
-        self._written = trio.Event()  # there is something to read, or the reader has gone
-        self._freed = trio.Event()  # there is room, or another bound
+        # Who waits until there is something to read or the reader has gone; for room, or another
+        # bound.
+        self._readers, self._writers = trio.lowlevel.ParkingLot(), trio.lowlevel.ParkingLot()
 
     @property
     def is_attached(self) -> bool:
@@ -68,21 +71,22 @@ class OutputBuffer:
     def _write(self, event: OutputEvent, size: int) -> None:
         assert self._terminal is None, "nothing is written after the terminal event"
         self._events.append(event)
+        self._sizes.append(size)
         self._bytes += size
-        self._tell_readers()
+        if self._reader is None or not self._reader.takes_at_once(event):
+            self._readers.unpark_all()
 
     def close(self, terminal: OutputEvent) -> None:
         """The one terminal event; synchronous, so that nothing can come between."""
         assert self._terminal is None, "an output ends only once"
         self._terminal = terminal
-        self._tell_readers()
-        self._tell_writers()
+        self._tell_everybody()
 
     def attach(self) -> OutputReader:
         if self._reader is not None:
             raise BadRequest("somebody else is attached to this instance; only one client can be")
         self._reader = OutputReader(self)
-        self._tell_writers()
+        self._writers.unpark_all()
         return self._reader
 
     def _is_wanted(self) -> bool:
@@ -102,30 +106,27 @@ class OutputBuffer:
             patience = math.inf if attached else self._limits.detached_write_seconds
             with trio.move_on_after(patience) as scope:
                 while attached == self.is_attached and not self._has_room(size):
-                    await self._freed.wait()
+                    await self._writers.park()
             if scope.cancelled_caught:
                 raise GuestFault(
                     f"nobody attached for {patience:g} s to read the output, which is full "
                     f"({self._bytes} of {self._bound()} bytes)"
                 )
 
-    def _tell_readers(self) -> None:
-        self._written.set()
-        self._written = trio.Event()
-
-    def _tell_writers(self) -> None:
-        self._freed.set()
-        self._freed = trio.Event()
+    def _tell_everybody(self) -> None:
+        self._readers.unpark_all()
+        self._writers.unpark_all()
 
     def _acknowledge(self, count: int) -> None:
         for _ in range(count):
-            self._bytes -= event_bytes(self._events.popleft())
-        self._tell_writers()
+            self._events.popleft()
+            self._bytes -= self._sizes.popleft()
+        if self._writers:
+            self._writers.unpark_all()
 
     def _release(self) -> None:
         self._reader = None
-        self._tell_readers()
-        self._tell_writers()
+        self._tell_everybody()
 
 
 @attrs.define(eq=False)
@@ -133,6 +134,7 @@ class OutputReader:
     """The permission to read one buffer, until `detach`."""
 
     _buffer: OutputBuffer
+    at_once: Callable[[OutputEvent], bool] | None = None  # may take an event as it is written
     _shown: int = 0  # events at the buffer's head that were handed out and not acknowledged
     _shown_terminal: bool = False
     _detached: bool = False
@@ -155,7 +157,15 @@ class OutputReader:
             if self._buffer._terminal is not None:
                 self._shown_terminal = True
                 return [self._buffer._terminal]
-            await self._buffer._written.wait()
+            await self._buffer._readers.park()
+
+    def takes_at_once(self, event: OutputEvent) -> bool:
+        """Whether the newest event has been handed out without waking anybody."""
+        is_next = len(self._buffer._events) == self._shown + 1
+        if self.at_once is None or not is_next or not self.at_once(event):
+            return False
+        self._shown += 1
+        return True
 
     @property
     def is_readable(self) -> bool:
@@ -164,7 +174,7 @@ class OutputReader:
 
     async def wait_changed(self) -> None:
         """Until something was written, or the buffer was closed or let go of."""
-        await self._buffer._written.wait()
+        await self._buffer._readers.park()
 
     def take(self) -> OutputEvent | None:
         """The oldest event, acknowledged at once; none if there is none. Never the terminal one."""

@@ -79,7 +79,7 @@ class InstanceQueue:
 
     async def _submit(self, draft: PassDraft, sequence: DecodeDraft | None = None) -> ForwardPass:
         residence = await self._residence()
-        await self._scope.backlog.wait_for_room(draft)
+        size = await self._scope.backlog.wait_for_room(draft)
         plan = PassPlan.check(draft, residence.lease, self.model.facts.page_size, sequence)
         if any(_is_shared(page, residence) for page in plan.reserve):
             raise GuestFault("a page to grow into is exported or imported, and so read-only")
@@ -92,7 +92,7 @@ class InstanceQueue:
         else:
             forward = self._track(plan, (), residence)
         plan.mark_written(residence.lease)
-        self._scope.backlog.note(draft, forward.reply)
+        self._scope.backlog.note(size, forward.reply)
         self._passes += 1
         await (self._commands or await self._command_queue()).submit(forward)
         await residence.loop.gathering.stand_back(self._scope.owner.number)

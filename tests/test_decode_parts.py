@@ -81,7 +81,7 @@ async def test_pages_stay_pinned_until_the_worker_has_stopped(way: str, tmp_path
 
 
 async def test_who_was_not_heard_is_heard_with_the_next_part(tmp_path: Path) -> None:
-    script = WorkerScript(step_seconds=0.005, halts_unheard=1)
+    script = WorkerScript(step_seconds=0.005)
     async with (
         open_world(tmp_path, script=script, limits=CHUNKS_OF_FOUR) as world,
         open_scripted(world, 2) as other,

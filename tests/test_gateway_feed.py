@@ -134,3 +134,73 @@ async def test_two_files_of_the_same_content_do_not_mix(nursery: trio.Nursery) -
         outbox.written(parcels)
     assert names == ["one"] * 5 + ["two"] * 5
     nursery.cancel_scope.cancel()
+
+
+async def test_a_message_that_finds_the_way_free_is_in_the_outbox_at_once(
+    nursery: trio.Nursery,
+) -> None:
+    buffer, outbox = OutputBuffer(Limits()), Outbox(1_000_000)
+    await buffer.put(OutputEvent("message", "a"))  # nobody listens yet
+    nursery.start_soon(open_feed(buffer, outbox, Limits(), []).run)
+    await wait_all_tasks_blocked()
+    for kind, text in [("message", "b"), ("stdout", "c"), ("message", "d"), ("message", "e")]:
+        await buffer.put(OutputEvent(kind, text))
+    parcels = outbox.take()
+    assert values(parcels) == [("message", "a"), ("message", "b")]  # c wakes the feed, d is behind
+    await wait_all_tasks_blocked()
+    parcels += outbox.take()
+    assert "".join(text for _, text in values(parcels)) == "abcde"
+    assert buffer.waiting_bytes > 0
+    outbox.written(parcels)
+    assert buffer.waiting_bytes == 0
+    nursery.cancel_scope.cancel()
+
+
+async def test_no_message_overtakes_a_file_that_waits_for_its_moment(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    buffer, outbox = OutputBuffer(Limits()), Outbox(1_000_000)
+    feed = open_feed(buffer, outbox, Limits(), [])
+    nursery.start_soon(feed.run)
+    await wait_all_tasks_blocked()
+    await buffer.put(OutputEvent("file", "name", b"data"))
+    await wait_all_tasks_blocked()
+    await buffer.put(OutputEvent("message", "a"))
+    feed.answered()
+    await trio.sleep(Limits().file_hold_seconds + 1)
+    types = [msgpack.unpackb(parcel.frame)["type"] for parcel in outbox.take()]
+    assert types == ["file", "process_event"]
+    nursery.cancel_scope.cancel()
+
+
+async def test_no_message_overtakes_those_that_wait_for_room(nursery: trio.Nursery) -> None:
+    buffer, outbox = OutputBuffer(Limits()), Outbox(1000)
+    nursery.start_soon(open_feed(buffer, outbox, Limits(), []).run)
+    await wait_all_tasks_blocked()
+    for number in range(8):
+        await buffer.put(OutputEvent("message", f"{number}" * 200))
+    heard = []
+    while len(heard) < 9:
+        parcels = await taken(outbox)
+        if not heard:  # there is room from now on, and the feed has not woken
+            await buffer.put(OutputEvent("message", "8"))
+        heard += [text[0] for _, text in values(parcels)]
+        outbox.written(parcels)
+    assert heard == [*"012345678"]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_message_that_was_taken_at_once_and_not_written_stays_for_the_next_reader(
+    nursery: trio.Nursery,
+) -> None:
+    buffer, outbox = OutputBuffer(Limits()), Outbox(1_000_000)
+    async with trio.open_nursery() as inner:
+        inner.start_soon(open_feed(buffer, outbox, Limits(), []).run)
+        await wait_all_tasks_blocked()
+        for text in "ab":
+            await buffer.put(OutputEvent("message", text))
+        outbox.written(outbox.take()[:1])
+        inner.cancel_scope.cancel()
+    await buffer.put(OutputEvent("message", "c"))
+    left = await buffer.attach().next_events()
+    assert [event.value for event in left] == ["b", "c"]

@@ -16,7 +16,7 @@ async def test_who_submitted_as_much_as_it_was_answered_stands_back_until_the_ba
 ) -> None:
     gathering, went_on = Gathering(PATIENT), []
     gathering.begin({7: 1})
-    gathering.submitted(7)
+    gathering.submitted(7, trio.current_time())
 
     async def stand_back() -> None:
         await gathering.stand_back(7)
@@ -52,7 +52,7 @@ async def _stood_back(gathering: Gathering, busy_seconds: float) -> bool:
         went_on.append(7)
 
     gathering.begin({7: 1})
-    gathering.submitted(7)
+    gathering.submitted(7, trio.current_time())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stand_back)
         await wait_all_tasks_blocked()
@@ -68,7 +68,7 @@ async def test_whoever_got_more_answers_than_it_submitted_is_waited_for(
 ) -> None:
     gathering = Gathering(Limits(gather_seconds_min=3.0))
     gathering.begin({7: 2})
-    gathering.submitted(7)
+    gathering.submitted(7, trio.current_time())
     await gathering.stand_back(7)
     await gathering.wait(0.0)
     assert trio.current_time() == 3.0
@@ -80,16 +80,16 @@ async def test_a_guest_that_submitted_more_than_its_answers_stands_back_no_more_
     """Else a guest that forks would be cut into one pass and the rest, batch after batch."""
     gathering = Gathering(PATIENT)
     gathering.begin({7: 1})
-    gathering.submitted(7)
+    gathering.submitted(7, trio.current_time())
     gathering.end()
-    gathering.submitted(7)
+    gathering.submitted(7, trio.current_time())
     gathering.begin({7: 1})
-    gathering.submitted(7)
+    gathering.submitted(7, trio.current_time())
     with trio.fail_after(1):
         await gathering.stand_back(7)
     gathering.end()
     gathering.begin({7: 1})
-    gathering.submitted(7)
+    gathering.submitted(7, trio.current_time())
     with trio.move_on_after(1) as scope:
         await gathering.stand_back(7)
     assert scope.cancelled_caught, "once it kept to its answers, it is trusted again"
@@ -115,7 +115,7 @@ async def test_a_whole_cohort_is_gone_without_another_look(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(gathering.wait, 0.0)
             await wait_all_tasks_blocked()
-            gathering.submitted(7)
+            gathering.submitted(7, trio.current_time())
             if arrives:
                 gathering.arrived(7)
             gathering.parked(7)

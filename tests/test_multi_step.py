@@ -394,14 +394,13 @@ async def test_a_stream_alone_takes_few_batches(tmp_path: Path) -> None:
 
 
 async def test_a_chunk_is_told_when_it_is_due(tmp_path: Path) -> None:
-    script, wakes = WorkerScript(step_seconds=0.01), Wakes()
-    limits = Limits(decode_chunk_seconds=0.045)
+    script, limits = WorkerScript(step_seconds=0.01), Limits(decode_chunk_seconds=0.045)
     async with (
         open_world(tmp_path, script=script, limits=limits) as world,
         open_scripted(world, 1) as one,
     ):
         pages = await one.queue.allocate(KV, 3)
-        decode = await start(one, pages, TEXT, wakes=wakes)
+        decode = await start(one, pages, TEXT)
         lengths = []
         while decode.reason is None or decode.unread:
             if decode.is_ready:

@@ -256,8 +256,9 @@ def _check_structure(columns: dict[str, Array]) -> None:
         if len(columns[name]) != requests:
             raise WireError(f"frame {name!r} has {len(columns[name])} values, not {requests}")
     for name, targets in _INDEX_POINTERS.items():
+        ends = columns[name].tolist()
         for target in targets:
-            check_indptr(name, columns[name].tolist(), requests, len(columns[target]))
+            check_indptr(name, ends, requests, len(columns[target]))
     rows = len(columns["tokens"])
     mask_indptr = columns["mask_indptr"].tolist()
     check_indptr("mask_indptr", mask_indptr, rows, len(columns["mask_intervals"]))

@@ -84,7 +84,7 @@ class ModelLoop:
         if self._lost is not None:
             raise retold(self._lost)
         self.interrupt()
-        self.gathering.submitted(forward.owner.number)
+        self.gathering.submitted(forward.owner.number, forward.submitted_at)
         self.passes.track(forward)
 
     def submit_nowait(self, forward: ForwardPass) -> None:
@@ -193,14 +193,15 @@ class ModelLoop:
             raise
         if self._lost is not None:
             return  # it was closed while the answer was on its way: nobody expects it any more
-        seconds, steps = trio.current_time() - started, 1
+        seconds, steps, more = trio.current_time() - started, 1, batch.multi_step
         if plan.chunks:
             steps = result.first_step + len(result.answers) // len(plan.chunks)
             self.counts.note(len(plan.chunks), rows, seconds, steps)
-        if batch.multi_step is not None:
-            self._was_cut_short = steps < batch.multi_step.steps
+        is_whole = more is not None and steps == more.steps
+        if more is not None:
+            self._was_cut_short = not is_whole
         self._ports.hit("model.settle")
-        self._settle(plan, batch, result)
+        self._settle(plan, result, is_whole)
         for ping in pings:
             ping.reply.fill("pong")
         now = trio.current_time()
@@ -232,8 +233,8 @@ class ModelLoop:
         more = multi_step(plan.chunks, steps, self._limits)
         return wire.Batch(self._generation, self._batches, copies, requests, lesson, more)
 
-    def _settle(self, plan: Plan, batch: wire.Batch, result: wire.BatchResult) -> None:
+    def _settle(self, plan: Plan, result: wire.BatchResult, is_whole: bool) -> None:
         """Gives the answers out: straight to the askers, no mailbox upwards."""
         self._copies.settle()
         now = trio.current_time()
-        self.gathering.begin(self.passes.settle(plan.chunks, batch, result, now))
+        self.gathering.begin(self.passes.settle(plan.chunks, result, now, is_whole))

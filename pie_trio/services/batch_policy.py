@@ -28,21 +28,23 @@ class WaitingPass:
     ordinal: int  # of its submission to this model
     after: tuple[WaitingPass, ...]  # must leave before, or earlier in the same batch
     rows_done: int = 0
+    rows: int = attrs.field(init=False)
     values: int = attrs.field(init=False)
     written: dict[PageId, range] = attrs.field(init=False)
     request: wire.Request | None = None  # all its rows, encoded, unless it has been cut
 
     def __attrs_post_init__(self) -> None:
+        self.rows = len(self.forward.tokens)
         self.values = values_of(self.forward)
         self.written = written_slots(self.forward)
 
     @property
     def rows_left(self) -> int:
-        return len(self.forward.tokens) - self.rows_done
+        return self.rows - self.rows_done
 
     @property
     def has_left(self) -> bool:
-        return self.rows_left == 0
+        return self.rows_done == self.rows
 
 
 @attrs.frozen
@@ -142,12 +144,12 @@ class _Shares:
         kept = min(sum(sizes) - short, budget // LONG_SHARE)
         return cls(bound, budget - kept, budget - min(short, budget - kept))
 
-    def rows_for(self, item: WaitingPass) -> int:
+    def rows_for(self, rows_left: int) -> int:
         """None of a short pass is left for another batch unless there is no room at all."""
-        return self.short if item.rows_left <= self.short_rows else self.long
+        return self.short if rows_left <= self.short_rows else self.long
 
-    def take(self, item: WaitingPass, rows: int) -> None:
-        if item.rows_left <= self.short_rows:
+    def take(self, rows_left: int, rows: int) -> None:
+        if rows_left <= self.short_rows:
             self.short -= rows
         else:
             self.long -= rows
@@ -170,7 +172,8 @@ class _Choice:
 
     def take(self, item: WaitingPass) -> bool:
         """Whether it joins, whole or in part."""
-        rows = min(item.rows_left, self._budget, self._shares.rows_for(item))
+        rows_left = item.rows_left
+        rows = min(rows_left, self._budget, self._shares.rows_for(rows_left))
         if rows <= 0 or not self.has_room:
             return False
         is_too_much = bool(self.chunks) and item.values > self._values_max
@@ -178,7 +181,7 @@ class _Choice:
             return False
         self.chunks[item.ordinal] = Chunk(item, item.rows_done, item.rows_done + rows)
         self._frontier.add(item)
-        self._shares.take(item, rows)
+        self._shares.take(rows_left, rows)
         self._budget -= rows
         self._values_max -= item.values
         return True

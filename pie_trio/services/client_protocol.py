@@ -37,12 +37,16 @@ class ProtocolError(BadRequest):
 
 def encode(message: Request | ClientMessage | ServerMessage) -> bytes:
     """One frame. Optional fields without a value are left out, as the official clients do."""
+    kind: type = type(message)
     fields = {
-        field.name: value
-        for field in attrs.fields(type(message))
-        if (value := getattr(message, field.name)) is not None
+        name: value for name in _field_names(kind) if (value := getattr(message, name)) is not None
     }
     return bytes(msgpack.packb({"type": message.type, **fields}, unicode_errors="replace"))
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in attrs.fields(kind))
 
 
 def decode_from_client(frame: bytes | str) -> ClientMessage:

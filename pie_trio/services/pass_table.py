@@ -83,7 +83,7 @@ class PassTable:
             chunk.waiting.rows_done = chunk.end
             if chunk.waiting.has_left:
                 self._order.leave(chunk.waiting)
-        self.waiting = [waiting for waiting in self.waiting if not waiting.has_left]
+        self.waiting = [waiting for waiting in self.waiting if waiting.rows_done < waiting.rows]
 
     def settle_part(self, chunks: Sequence[Chunk], part: wire.BatchResult, now: float) -> None:
         """Gives out what sequences have drawn while their worker goes on; all keep their pins."""
@@ -98,15 +98,15 @@ class PassTable:
                     forward.reply.fill(results[-1])
 
     def settle(
-        self, chunks: Sequence[Chunk], batch: wire.Batch, result: wire.BatchResult, now: float
+        self, chunks: Sequence[Chunk], result: wire.BatchResult, now: float, is_whole: bool
     ) -> Counter[int]:
-        """Gives the answers out; how many passes of each owner were answered."""
+        """Gives the answers out; how many passes of each owner were answered.
+
+        `is_whole`: all steps that the worker was to execute without asking are here.
+        """
         self._answered = Counter()
         requests, answers = len(chunks), result.answers
         assert requests <= len(answers), "a batch has an answer for each request"
-        more = batch.multi_step
-        steps = result.first_step + len(answers) // max(requests, 1)
-        is_whole = more is not None and steps == more.steps
         for place, chunk in enumerate(chunks):
             self._settle_chunk(chunk, answers[place::requests], now, is_whole)
         self._told.clear()
@@ -115,7 +115,6 @@ class PassTable:
     def _settle_chunk(
         self, chunk: Chunk, answers: Sequence[wire.Answer], now: float, is_whole: bool
     ) -> None:
-        """`is_whole`: all steps that the worker was to execute without asking are here."""
         forward = chunk.waiting.forward
         self.in_flight.discard(forward)
         if forward not in self.tracked.get(forward.owner.number, {}):

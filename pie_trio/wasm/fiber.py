@@ -143,14 +143,14 @@ class Fiber:
     async def _come_back(self, waiting_since: float) -> None:
         """The wait is over: run at once if this guest has taken little, else in its turn."""
         ticker = self.turns.ticker
-        if ticker is not None:
-            earned = (perf_counter() - waiting_since) * WAKING_SHARE
-            self._credit = min(ticker.seconds, self._credit + earned)
-            if self._credit < 0:
-                self._slice_began = perf_counter()
-                await self._next_turn()
-                return
-        self._begin_slice()
+        self._ready_calls = 0
+        if ticker is None:
+            return
+        self._slice_began = perf_counter()
+        earned = (self._slice_began - waiting_since) * WAKING_SHARE
+        self._credit = min(ticker.seconds, self._credit + earned)
+        if self._credit < 0:
+            await self._next_turn()
 
     @trio.lowlevel.enable_ki_protection
     def _stop(self, future: int) -> None:

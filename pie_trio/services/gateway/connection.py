@@ -13,7 +13,10 @@ from typing import Generic, TypeVar
 import trio
 import trio_websocket
 import wsproto.utilities
-from trio_websocket import WebSocketConnection
+from trio_websocket import ConnectionClosed, WebSocketConnection
+from wsproto.connection import Connection as Framing
+from wsproto.connection import ConnectionType
+from wsproto.events import BytesMessage
 
 from pie_trio.config import Limits
 from pie_trio.ports import Ports
@@ -126,6 +129,7 @@ class Connection(Generic[I]):
             await session.hear(frame)
 
     async def _write(self, socket: WebSocketConnection) -> None:
+        framing = Framing(ConnectionType.SERVER)  # what it makes of frames needs no look at others
         rests_until = -math.inf  # tokens that come within this moment share one write
         while True:
             await self._outbox.wait_until_filled()
@@ -134,10 +138,10 @@ class Connection(Generic[I]):
                     await self._outbox.wait_for_reply()
             parcels = self._outbox.take()
             self._ports.hit("gateway.write")
-            with self._stream.held():
-                for parcel in parcels:
-                    await socket.send_message(parcel.frame)
-            await self._stream.flush()
+            if socket.closed is not None:
+                raise ConnectionClosed(socket.closed)
+            frames = [framing.send(BytesMessage(parcel.frame)) for parcel in parcels]
+            await self._stream.send_all(b"".join(frames))
             self._outbox.written(parcels)
             if not any(parcel.is_reply for parcel in parcels):
                 rests_until = trio.current_time() + self._limits.outbox_flush_seconds

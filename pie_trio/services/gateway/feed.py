@@ -1,10 +1,11 @@
 """One instance's output on its way into one connection's outbox.
 
 A feed owns the permission to read the instance's output while it lasts. When the connection dies,
-what has not been written stays with the instance, for whoever attaches next. The terminal event
-comes last and once; when it has been written, the engine may forget the instance. A file waits a
-moment after the answer that made the client learn the instance's id, because official clients lose
-a file that arrives together with it.
+what has not been written stays with the instance, for whoever attaches next. A message that finds
+the way free goes into the outbox as the instance writes it; for all else the feed's task wakes.
+The terminal event comes last and once; when it has been written, the engine may forget the
+instance. A file waits a moment after the answer that made the client learn the instance's id,
+because official clients lose a file that arrives together with it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Feed:
     limits: Limits
     finished: Callable[[], None]  # the terminal event has been written
     answered_at: float | None = None  # when the client was told the instance's id
+    _is_idle: bool = False  # all that was written is in the outbox
     _answered: trio.Event = attrs.field(factory=trio.Event)
     _ended: trio.Event = attrs.field(factory=trio.Event)
 
@@ -48,13 +50,27 @@ class Feed:
 
     async def run(self) -> None:
         """Cancelled: what was not written stays in the buffer."""
+        self.reader.at_once = self._take_at_once
         try:
-            while events := await self.reader.unacknowledged_events():
+            while events := await self._next_events():
                 for joined in _join_fragments(events, self.limits.reply_bytes):
                     await self._send(joined)
             await self._ended.wait()
         finally:
             self.reader.detach()
+
+    async def _next_events(self) -> list[OutputEvent]:
+        self._is_idle = True
+        try:
+            return await self.reader.unacknowledged_events()
+        finally:
+            self._is_idle = False
+
+    def _take_at_once(self, event: OutputEvent) -> bool:
+        is_short = 4 * len(event.value) <= self.limits.reply_bytes
+        if not (self._is_idle and event.kind == "message" and is_short):
+            return False
+        return self.outbox.put_nowait(self._frame(event.kind, event.value), self.reader.acknowledge)
 
     async def _send(self, joined: Sequence[OutputEvent]) -> None:
         """Events of one kind; more than one only if their texts may be joined."""
@@ -82,8 +98,10 @@ class Feed:
     async def _put_event(
         self, kind: str, value: str, left: Callable[[], None] = lambda: None
     ) -> None:
-        event = ProcessEvent(process_id=self.process_id, event=kind, value=value)
-        await self.outbox.put(encode(event), left)
+        await self.outbox.put(self._frame(kind, value), left)
+
+    def _frame(self, kind: str, value: str) -> bytes:
+        return encode(ProcessEvent(process_id=self.process_id, event=kind, value=value))
 
     async def _send_file(self, event: OutputEvent, left: Callable[[], None]) -> None:
         await self._answered.wait()

@@ -45,14 +45,21 @@ class Outbox:
         self, frame: bytes, left: Callable[[], None] = _nobody, *, is_reply: bool = False
     ) -> None:
         """Cancelled: the frame was not put in. With room and nobody before it, it never waits."""
-        parcel = Parcel(frame, left, is_reply)
-        if not self._turn.locked() and self._has_room(frame):
-            self._append(parcel)
+        if self.put_nowait(frame, left, is_reply=is_reply):
             return
         async with self._turn:
             while not self._has_room(frame):
                 await self._emptied.park()
-            self._append(parcel)
+            self._append(Parcel(frame, left, is_reply))
+
+    def put_nowait(
+        self, frame: bytes, left: Callable[[], None] = _nobody, *, is_reply: bool = False
+    ) -> bool:
+        """False: there is no room, or somebody waits for it; nothing was put in."""
+        if self._turn.locked() or not self._has_room(frame):
+            return False
+        self._append(Parcel(frame, left, is_reply))
+        return True
 
     def _has_room(self, frame: bytes) -> bool:
         # A frame that is larger than the bound passes when it is alone.
@@ -62,7 +69,8 @@ class Outbox:
         self._parcels.append(parcel)
         self._bytes += len(parcel.frame)
         self._unwritten += 1
-        self._filled.unpark_all()
+        if self._filled:
+            self._filled.unpark_all()
         if parcel.is_reply:
             self._replied.unpark_all()
 

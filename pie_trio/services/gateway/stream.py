@@ -1,14 +1,10 @@
-"""A stream that gives up on a peer that reads nothing, and writes many frames at once.
+"""A stream that gives up on a peer that reads nothing, and that several tasks may write to.
 
-It owns the bytes that were sent into it and not written yet: while it is held they gather, `flush`
-writes them. A peer that takes no piece for the stall time is gone: the stream breaks, and nobody
-else has waited. It never reorders bytes.
+It owns the bytes that were sent into it and not written yet. A peer that takes no piece for the
+stall time is gone: the stream breaks, and nobody else has waited. It never reorders bytes.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import trio
 
@@ -22,25 +18,11 @@ class PatientStream(trio.abc.Stream):
         self._stream = stream
         self._stall_seconds = stall_seconds
         self._pending = bytearray()
-        self._is_held = False
         self._turn = trio.StrictFIFOLock()
         self.is_stalled = False
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Inside, `send_all` only gathers, and never waits."""
-        self._is_held = True
-        try:
-            yield
-        finally:
-            self._is_held = False
-
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         self._pending += data
-        if not self._is_held:
-            await self.flush()
-
-    async def flush(self) -> None:
         if self._turn.locked():
             await self._turn.acquire()
         else:

@@ -94,8 +94,8 @@ PASSES: Final = (
     Mutant(
         "budget_overrun",
         _POLICY,
-        before="min(item.rows_left, self._budget, self._shares.rows_for(item))",
-        after="item.rows_left",
+        before="min(rows_left, self._budget, self._shares.rows_for(rows_left))",
+        after="rows_left",
         why="the last pass of a batch exceeds what the worker takes, and all of the batch fail",
         source="contract 9.8 and 9.32",
     ),
@@ -110,7 +110,7 @@ PASSES: Final = (
     Mutant(
         "budget_endless",
         _POLICY,
-        before="        self._shares.take(item, rows)\n        self._budget -= rows",
+        before="        self._shares.take(rows_left, rows)\n        self._budget -= rows",
         after="        self._budget -= min(rows, 1)",
         why="a batch takes more rows than its budget when several passes share it",
         source="contract 9.8",

@@ -107,7 +107,8 @@ def _is_ready(_host: Any, pollable: Pollable) -> bool:
 
 
 async def _block(host: Any, pollable: Pollable) -> None:
-    await _wait(host, (pollable,))
+    if not pollable.ready():
+        await _wait(host, (pollable,))
 
 
 async def _poll(host: Any, pollables: Sequence[Pollable]) -> list[int]:
