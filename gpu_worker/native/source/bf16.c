@@ -11,10 +11,12 @@
 // cache.
 #ifdef __AVX512F__
 #define TILE_ROWS 12
+enum { UNROLL_MANY = 4 };
 #else
 #define TILE_ROWS 6
+enum { UNROLL_MANY = 1 };  // so few registers are left that compilers would copy sums to and fro
 #endif
-enum { DEPTH = 256, UNROLL = 4, ROWS_TOGETHER = 3, GROUPS = 4 };
+enum { DEPTH = 256, UNROLL_FEW = 4, ROWS_TOGETHER = 3, GROUPS = 4 };
 // Few rows read a panel as fast as memory gives it: so many words ahead it is fetched into the first
 // cache. More rows take so long that the whole next panel can come into the second one meanwhile.
 enum { FEW_ROWS = 2, NEAR_WORDS = 1536 };
@@ -41,26 +43,27 @@ INLINE void step(const int rows, const float *const *group, int64_t stride, int 
 
 // Adds the products of some rows with a part of one panel to the result. Few rows take turns with
 // several sums each, because one sum alone would wait for the multiplier's latency at every step.
-// What is `ahead` is fetched on the way.
-INLINE void multiply(const int rows, const int turns, const float *input, int64_t stride,
-                     const uint32_t *panel, const uint32_t *ahead, int64_t depth,
+// What is `ahead`, if anything, is fetched on the way.
+INLINE void multiply(const int rows, const int turns, const int fetches, const float *input,
+                     int64_t stride, const uint32_t *panel, const uint32_t *ahead, int64_t depth,
                      floats (*result)[2]) {
-    floats sum[UNROLL][TILE_ROWS][2];
+    const int unroll = turns > 1 ? UNROLL_FEW : UNROLL_MANY;
+    floats sum[UNROLL_FEW][TILE_ROWS][2];
     const float *group[GROUPS];
     for (int turn = 0; turn < turns; turn++) {
         for (int i = 0; i < rows; i++) sum[turn][i][0] = sum[turn][i][1] = all(0);
     }
     for (int i = 0; i * ROWS_TOGETHER < rows; i++) group[i] = input + i * ROWS_TOGETHER * stride;
     int64_t left = depth;
-    for (; left >= UNROLL; left -= UNROLL) {
-        for (int i = 0; i < UNROLL; i++) {
+    for (; left >= unroll; left -= unroll) {
+        for (int i = 0; i < unroll; i++) {
             if (rows <= FEW_ROWS) __builtin_prefetch(panel + NEAR_WORDS + i * LANES, 0, 3);
-            else __builtin_prefetch(ahead + i * LANES, 0, 2);
+            else if (fetches) __builtin_prefetch(ahead + i * LANES, 0, 2);
             step(rows, group, stride, i, panel + i * LANES, sum[i % turns]);
         }
-        panel += UNROLL * LANES;
-        ahead += UNROLL * LANES;
-        for (int i = 0; i * ROWS_TOGETHER < rows; i++) group[i] += UNROLL;
+        panel += unroll * LANES;
+        if (fetches) ahead += unroll * LANES;
+        for (int i = 0; i * ROWS_TOGETHER < rows; i++) group[i] += unroll;
     }
     for (; left > 0; left--, panel += LANES) {
         step(rows, group, stride, 0, panel, sum[0]);
@@ -75,9 +78,10 @@ INLINE void multiply(const int rows, const int turns, const float *input, int64_
     }
 }
 
-#define TILE(rows, turns)                                                        \
-    case rows:                                                                   \
-        multiply(rows, turns, input, stride, panel, ahead, depth, result);       \
+#define TILE(rows, turns)                                                              \
+    case rows:                                                                         \
+        if (ahead) multiply(rows, turns, 1, input, stride, panel, ahead, depth, result); \
+        else multiply(rows, turns, 0, input, stride, panel, ahead, depth, result);       \
         break;
 
 static void multiply_tile(int rows, const float *input, int64_t stride, const uint32_t *panel,
@@ -110,10 +114,12 @@ static void multiply_panel(const Weight *weight, const Rows *rows, int64_t panel
         const float *input = rows->values + first * rows->stride;
         floats result[TILE_ROWS][2];
         for (int64_t row = 0; row < end - first; row++) result[row][0] = result[row][1] = all(0);
+        // One tile is enough to fetch what is ahead.
+        const uint32_t *soon = tile == 0 ? ahead : 0;
         for (int64_t from = 0; from < depth; from += DEPTH) {
             int64_t length = depth - from < DEPTH ? depth - from : DEPTH;
             multiply_tile((int)(end - first), input + from, rows->stride, words + from * LANES,
-                          (const uint32_t *)ahead + from * LANES, length, result);
+                          soon ? soon + from * LANES : 0, length, result);
         }
         for (int64_t row = first; row < end; row++) {
             deliver(sink, weight, row, panel, result[row - first][0], result[row - first][1]);

@@ -40,8 +40,8 @@ typedef struct {
     int column, slots;
 } Run;
 
-// What the same thread reads soon is fetched on the way: a page is no longer than what a processor
-// fetches by itself.
+// What the same thread reads soon, if anything, is fetched on the way: a page is no longer than what
+// a processor fetches by itself.
 INLINE void score_step(const int count, Lines *lines, int first, const float *keys, int column,
                        const Soon *soon) {
     floats sum[STEP][VECTORS];
@@ -51,8 +51,10 @@ INLINE void score_step(const int count, Lines *lines, int first, const float *ke
     }
     for (int64_t at = 0; at < lines->width; at++, keys += SLOTS, query += lines->lines) {
         floats key[VECTORS];
-        __builtin_prefetch(soon->keys + at * SLOTS, 0, 2);
-        __builtin_prefetch(soon->values + at * SLOTS, 0, 2);
+        if (soon) {
+            __builtin_prefetch(soon->keys + at * SLOTS, 0, 2);
+            __builtin_prefetch(soon->values + at * SLOTS, 0, 2);
+        }
         for (int part = 0; part < VECTORS; part++) key[part] = load(keys + part * LANES);
         for (int i = 0; i < count; i++) {
             floats value = all(query[i]);
@@ -198,7 +200,7 @@ static void attend_lines(Lines *lines, Walk *walk, const float *keys, const floa
             Soon soon = {keys + after * page_floats, values + block.page[i] * page_floats};
             for (int first = 0; first < lines->lines; first += STEP) {
                 int count = lines->lines - first < STEP ? lines->lines - first : STEP;
-                score_page(count, lines, first, page, i * SLOTS, &soon);
+                score_page(count, lines, first, page, i * SLOTS, first == 0 ? &soon : 0);
             }
         }
         for (int line = 0; line < lines->lines; line++) weigh_line(lines, line, &block);
