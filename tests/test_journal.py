@@ -17,6 +17,7 @@ from pie_trio.events import Event, HostCalled, InstanceFinished
 from pie_trio.journal import read_journal
 from pie_trio.replaying import Agreement
 from pie_trio.testing.inline_worker import WorkerScript
+from pie_trio.wasm.fiber import STANDING_BACK_SECONDS
 from tests.support.journals import (
     Recorded,
     first_run,
@@ -122,7 +123,7 @@ async def test_an_instance_that_was_ended_while_it_waited_ends_again_the_same_wa
         instance = await world.launch(path)
         reader = instance.outlet.attach()
         outputs = await reader.next_events()
-        await wait_all_tasks_blocked()
+        await wait_all_tasks_blocked(10 * STANDING_BACK_SECONDS)  # no slice of it is left either
         instance.terminate("enough")
         outputs += await reader.next_events()
         await instance.ended.wait()
