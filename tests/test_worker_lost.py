@@ -108,7 +108,7 @@ async def test_killing_the_worker_mid_batch_ends_every_call_by_name(tmp_path: Pa
         assert end.error is None
         generations = [w.generation for w in workers(world.events)]
         assert generations == list(range(1, 22))
-    assert statistics.median(delays) < QUICK.heartbeat_seconds  # by its death, not by its silence
+    assert statistics.median(delays) < 0.05
 
 
 @pytest.mark.model
@@ -124,7 +124,7 @@ async def test_killing_a_real_worker_mid_batch_ends_every_call_by_name(tmp_path:
             delays.append(delay)
             assert {end.error_kind for end in ends} == {"WorkerLost"}
             await engine.models[DEFAULT_MODEL].wait_ready()
-    assert statistics.median(delays) < QUICK.heartbeat_seconds  # by its death, not by its silence
+    assert statistics.median(delays) < 0.05
 
 
 async def test_instances_of_another_model_notice_nothing(tmp_path: Path) -> None:
