@@ -45,6 +45,6 @@ class Backlog:
 
 def _size_of(draft: PassDraft) -> int:
     numbers = 2 * len(draft.tokens) + len(draft.pages) + 2 * len(draft.embed_outputs)
-    masks = 0 if draft.mask is None else sum(map(len, draft.mask))
+    masks = sum(map(len, draft.mask or ()))
     lists = sum([row.numbers for row in draft.outputs])
     return PASS_VALUES + numbers + masks + OUTPUT_VALUES * len(draft.outputs) + lists

@@ -27,14 +27,16 @@ class InstanceScope:
     queues: trio.Nursery
     limits: Limits
     ports: Ports
-    owner: Owner = attrs.field(init=False)
     backlog: Backlog = attrs.field(init=False)
     residences: dict[str, Residence] = attrs.field(factory=dict)
     queues_opened: int = 0
 
     def __attrs_post_init__(self) -> None:
-        self.owner = self.resident.owner
         self.backlog = Backlog(self.limits)
+
+    @property
+    def owner(self) -> Owner:
+        return self.resident.owner
 
     async def residence(self, model: ServedModel) -> Residence:
         found = self.residences.get(model.name)

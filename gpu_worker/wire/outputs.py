@@ -55,10 +55,8 @@ class OutputRow:
     @property
     def numbers(self) -> int:
         """How many travel for it, both ways, beside those that every output has."""
-        numbers = 2 * (self.top_k if self.kind is SamplerKind.DISTRIBUTION else self.logprobs)
-        if self.adjustments or self.written:
-            numbers += (len(self.adjustments) + len(self.written)) // 4
-        return numbers
+        head = self.top_k if self.kind is SamplerKind.DISTRIBUTION else self.logprobs
+        return 2 * head + (len(self.adjustments) + len(self.written)) // 4
 
 
 def extended(written: bytes, token: int) -> bytes:

@@ -83,7 +83,7 @@ class PassTable:
             chunk.waiting.rows_done = chunk.end
             if chunk.waiting.has_left:
                 self._order.leave(chunk.waiting)
-        self.waiting = [waiting for waiting in self.waiting if waiting.rows_done < waiting.rows]
+        self.waiting = [waiting for waiting in self.waiting if not waiting.has_left]
 
     def settle_part(self, chunks: Sequence[Chunk], part: wire.BatchResult, now: float) -> None:
         """Gives out what sequences have drawn while their worker goes on; all keep their pins."""

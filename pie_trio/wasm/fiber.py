@@ -143,14 +143,12 @@ class Fiber:
     async def _come_back(self, waiting_since: float) -> None:
         """The wait is over: run at once if this guest has taken little, else in its turn."""
         ticker = self.turns.ticker
-        self._ready_calls = 0
-        if ticker is None:
-            return
-        self._slice_began = perf_counter()
-        earned = (self._slice_began - waiting_since) * WAKING_SHARE
-        self._credit = min(ticker.seconds, self._credit + earned)
-        if self._credit < 0:
-            await self._next_turn()
+        self._begin_slice()
+        if ticker is not None:
+            earned = (self._slice_began - waiting_since) * WAKING_SHARE
+            self._credit = min(ticker.seconds, self._credit + earned)
+            if self._credit < 0:
+                await self._next_turn()
 
     @trio.lowlevel.enable_ki_protection
     def _stop(self, future: int) -> None:

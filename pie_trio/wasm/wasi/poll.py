@@ -107,8 +107,7 @@ def _is_ready(_host: Any, pollable: Pollable) -> bool:
 
 
 async def _block(host: Any, pollable: Pollable) -> None:
-    if not pollable.ready():
-        await _wait(host, (pollable,))
+    await _wait(host, (pollable,))
 
 
 async def _poll(host: Any, pollables: Sequence[Pollable]) -> list[int]:
