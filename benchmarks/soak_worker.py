@@ -40,6 +40,7 @@ STEP_SECONDS = {"victim": 0.03, OTHER: 0.01}
 START_SECONDS = 120.0  # until all victims generate
 END_SECONDS = 30.0  # a call that has not ended by then hangs
 LAG_SECONDS = 0.005
+EXPECTED_ENDS = ("WorkerLost", "hangs")
 Record = dict[str, Any]
 
 
@@ -165,6 +166,7 @@ async def _round(bench: Bench, engine: Engine) -> Record:
         "first_told_at": min((c.ended_at for c in victims if c.ended_at > killed), default=0.0),
         "lags": lags,
         "ends": [_end(call) for call in victims],
+        "strangers": [_stranger(call) for call in victims if _end(call) not in EXPECTED_ENDS],
         "bystanders": [_text(call) for call in bystanders],
     }
 
@@ -226,3 +228,9 @@ def _end(call: Call) -> str:
     if call.ended is None:
         return "hangs"
     return call.ended.error_kind or "return"
+
+
+def _stranger(call: Call) -> str:
+    """Of an end that nobody expects: what to look into."""
+    assert call.ended is not None, "a call that hangs has no end"
+    return f"{_end(call)} after {call.said} events: {call.ended.error or call.ended.value}"

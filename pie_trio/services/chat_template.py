@@ -8,7 +8,6 @@ It must never give a template a way to attributes of our objects, nor let it fil
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Mapping, Sequence
 from types import CodeType
 from typing import Any, NoReturn
@@ -20,7 +19,7 @@ from pie_trio.errors import PieError
 
 SOURCE_CHARACTERS_MAX = 256 * 1024
 RENDERED_CHARACTERS_MAX = 4 * 1024 * 1024
-RENDER_SECONDS_MAX = 1.0  # of this thread: a busy machine must not fail an innocent guest
+LOOP_ROUNDS_MAX = 100_000  # of one rendering. A clock would also fail the innocent
 
 
 class BadTemplate(PieError):
@@ -54,7 +53,7 @@ class ChatTemplate:
         for message in messages:
             _check_message(message)
         names = {"bos_token": "", "eos_token": "", **variables}
-        self._environment.deadline = time.thread_time() + RENDER_SECONDS_MAX
+        self._environment.rounds = 0
         pieces: list[str] = []
         length = 0
         try:
@@ -73,9 +72,9 @@ class ChatTemplate:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """A sandbox with a clock in every loop and no cheap way to a huge value.
+    """A sandbox that counts the rounds of every loop and has no cheap way to a huge value.
 
-    `deadline` belongs to the rendering in progress; rendering never waits, so there is but one.
+    `rounds` belongs to the rendering in progress; rendering never waits, so there is but one.
     """
 
     intercepted_binops = frozenset(["*", "**", "%"])
@@ -85,7 +84,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
         self.globals["raise_exception"] = _raise_exception
-        self.deadline = 0.0
+        self.rounds = 0
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
@@ -95,8 +94,9 @@ class _Environment(ImmutableSandboxedEnvironment):
         return tree
 
     def tick(self) -> str:
-        if time.thread_time() > self.deadline:
-            raise BadTemplate(f"rendering a conversation may take {RENDER_SECONDS_MAX} seconds")
+        self.rounds += 1
+        if self.rounds > LOOP_ROUNDS_MAX:
+            raise BadTemplate(f"a chat template may loop {LOOP_ROUNDS_MAX} times in all")
         return ""
 
     def call_binop(self, context: object, operator: str, left: Any, right: Any) -> Any:
