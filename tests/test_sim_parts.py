@@ -9,7 +9,7 @@ import pytest
 import trio
 import zmq
 
-from pie_trio.services.zmq_socket import open_socket
+from pie_trio.services.zmq_socket import MESSAGES_AT_ONCE, open_socket
 from pie_trio.testing.faults import Fault, FaultPlan
 from pie_trio.testing.scheduler import MODES, Mode, Scheduler, in_control
 from pie_trio.testing.sim_net import SimListener
@@ -22,9 +22,11 @@ def plan(*faults: Fault) -> FaultPlan:
 
 async def test_the_real_socket_class_sends_waits_and_receives_over_the_played_one() -> None:
     sent: list[Frames] = []
-    faults = iter([zmq.EAGAIN, 0])
+    taken: list[Frames] = []
+    faults = iter([zmq.EAGAIN, 0, 0])
     played = SimSocket(sent.append, lambda: next(faults))
     async with open_socket(played) as socket, trio.open_nursery() as nursery:  # type: ignore[arg-type]
+        nursery.start_soon(socket.receive, taken.append)
         nursery.start_soon(socket.send_multipart, [b"a", b"b"])
         await trio.testing.wait_all_tasks_blocked()
         assert sent == []
@@ -33,9 +35,30 @@ async def test_the_real_socket_class_sends_waits_and_receives_over_the_played_on
         assert sent == [[b"a", b"b"]]
         played.deliver([b"one"])
         played.deliver([b"two"])
-        assert await socket.recv_multipart() == [b"one"]
-        assert await socket.recv_multipart() == [b"two"]
+        await trio.testing.wait_all_tasks_blocked()
+        assert taken == [[b"one"], [b"two"]]
+        played.deliver([b"three"])
+        assert socket.send_nowait([b"c"])  # swallows the edge that tells of it
+        await trio.testing.wait_all_tasks_blocked()
+        assert taken[2:] == [[b"three"]]
+        socket.close()  # ends who receives
     assert played.is_closed
+
+
+async def test_a_peer_that_never_pauses_leaves_others_their_turn() -> None:
+    played = SimSocket(lambda _frames: None, lambda: 0)
+    taken: list[Frames] = []
+
+    def take(frames: Frames) -> None:
+        taken.append(frames)
+        played.deliver([b"more"])
+
+    async with open_socket(played) as socket, trio.open_nursery() as nursery:  # type: ignore[arg-type]
+        played.deliver([b"one"])
+        nursery.start_soon(socket.receive, take)
+        while len(taken) < 2 * MESSAGES_AT_ONCE:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_played_peer_that_is_gone_raises_at_the_sender() -> None:

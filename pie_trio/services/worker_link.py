@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -161,18 +162,20 @@ class LocalLink:
         """Reads what the worker sends until the scope ends, also while there is no room to send."""
         assert self.socket is not None, "a link listens only while its socket is open"
         async with trio.open_nursery() as greetings:
-            while True:
-                _identity, *frames = await self.socket.recv_multipart()
-                self._signs_of_life += 1
-                try:
-                    message = wire.from_frame(wire.only_frame(frames))
-                except wire.WireError as error:
-                    self.lose(f"it sent a message that is none ({error})")
-                    return
-                if isinstance(message, wire.Join):
-                    greetings.start_soon(self._welcome, message)
-                else:
-                    self._take(message)
+            await self.socket.receive(partial(self._hear, greetings))
+
+    def _hear(self, greetings: trio.Nursery, parts: list[bytes]) -> None:
+        _identity, *frames = parts
+        self._signs_of_life += 1
+        try:
+            message = wire.from_frame(wire.only_frame(frames))
+        except wire.WireError as error:
+            self.lose(f"it sent a message that is none ({error})")
+            return
+        if isinstance(message, wire.Join):
+            greetings.start_soon(self._welcome, message)
+        else:
+            self._take(message)
 
     async def _welcome(self, join: wire.Join) -> None:
         if join.protocol == wire.PROTOCOL:

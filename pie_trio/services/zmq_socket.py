@@ -1,24 +1,23 @@
-"""A ZeroMQ socket on Trio: one pump task a socket, parked senders and receivers.
+"""A ZeroMQ socket on Trio: one task that receives, senders that wait for room.
 
 The descriptor of a ZeroMQ socket is edge-triggered and only ever readable, even for "may send":
-readable means "look at EVENTS". Any operation may swallow the edge meant for another task, so
-after each one EVENTS is read again and whoever can go on is woken. Only the pump waits on the
-descriptor. A cancel comes before an operation or not at all: no message is lost. The socket is
-closed with its scope and must never be touched from another thread.
+readable means "look at EVENTS". Any operation may swallow an edge, so after each one EVENTS is read
+again and whoever can go on is told. Only who receives waits on the descriptor. A cancel comes
+before an operation or not at all: no message is lost. The socket is closed with its scope and must
+never be touched from another thread.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import TypeVar
+from contextlib import asynccontextmanager, suppress
 
 import trio
 import zmq
 
-T = TypeVar("T")
 # Plain numbers: every operation on ZeroMQ's own makes an object of its enumeration.
 AT_ONCE, MAY_RECEIVE, MAY_SEND = int(zmq.DONTWAIT), int(zmq.POLLIN), int(zmq.POLLOUT)
+MESSAGES_AT_ONCE = 16  # then others have their turn, however fast the peer talks
 
 
 class TrioSocket:
@@ -27,12 +26,17 @@ class TrioSocket:
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self._socket = socket
         self._fd = int(socket.getsockopt(zmq.FD))
-        self._receivers = trio.lowlevel.ParkingLot()
         self._senders = trio.lowlevel.ParkingLot()
+        self._edge = trio.CancelScope()  # of the receiver's wait for the next edge
         self._is_closed = False
 
     async def send_multipart(self, frames: Sequence[bytes]) -> None:
-        await self._retry(self._senders, lambda: self._socket.send_multipart(frames, AT_ONCE))
+        """Raises `zmq.ZMQError` and `trio.ClosedResourceError`. Room is made only while somebody
+        receives."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not self.send_nowait(frames):
+            await self._senders.park()
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
     def send_nowait(self, frames: Sequence[bytes]) -> bool:
         """Whether there was room. Raises `zmq.ZMQError` and `trio.ClosedResourceError`."""
@@ -43,55 +47,35 @@ class TrioSocket:
         except zmq.Again:
             return False
         finally:
-            self._wake()
+            self._tell()
         return True
 
-    async def recv_multipart(self) -> list[bytes]:
-        return await self._retry(self._receivers, lambda: self._socket.recv_multipart(AT_ONCE))
+    async def receive(self, take: Callable[[list[bytes]], object]) -> None:
+        """Hands over each message as it arrives, until the socket is closed. One task only."""
+        while not self._is_closed:
+            with trio.CancelScope() as self._edge, suppress(trio.ClosedResourceError):
+                self._receive_some(take)
+                await trio.lowlevel.wait_readable(self._fd)
 
-    async def _retry(self, lot: trio.lowlevel.ParkingLot, operation: Callable[[], T]) -> T:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        while True:
-            if self._is_closed:
-                raise trio.ClosedResourceError
-            try:
-                result = operation()
-            except zmq.Again:
-                # A message that came in between is seen here, and no edge tells of it again.
-                if not (self._wake() & MAY_RECEIVE and lot is self._receivers):
-                    await lot.park()
-                continue
-            self._wake()
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            return result
+    def _receive_some(self, take: Callable[[list[bytes]], object]) -> None:
+        with suppress(zmq.Again):
+            for _ in range(MESSAGES_AT_ONCE):
+                take(self._socket.recv_multipart(AT_ONCE))
+        self._tell()
 
-    def _wake(self) -> int:
-        """Lets others go on; what the socket is ready for, or 0 if nobody is parked."""
-        if not (self._receivers or self._senders):
-            return 0
+    def _tell(self) -> None:
+        """Lets others go on, if they can."""
         events = int(self._socket.getsockopt(zmq.EVENTS))
         if events & MAY_RECEIVE:
-            self._receivers.unpark()
+            self._edge.cancel()
         if events & MAY_SEND:
             self._senders.unpark()
-        return events
-
-    async def pump(self) -> None:
-        while not self._is_closed:
-            try:
-                await trio.lowlevel.wait_readable(self._fd)
-            except trio.ClosedResourceError:
-                return
-            if not self._is_closed:
-                self._socket.getsockopt(zmq.EVENTS)  # consumes the edge even if nobody is parked
-                self._wake()
 
     def close(self) -> None:
         if self._is_closed:
             return
         self._is_closed = True
         trio.lowlevel.notify_closing(self._fd)
-        self._receivers.unpark_all()
         self._senders.unpark_all()
         self._socket.close(linger=0)
 
@@ -118,10 +102,7 @@ async def open_router(
 async def open_socket(socket: zmq.Socket[bytes]) -> AsyncIterator[TrioSocket]:
     """Owns the socket from now on: it is closed with the block."""
     wrapped = TrioSocket(socket)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wrapped.pump)
-        try:
-            yield wrapped
-        finally:
-            wrapped.close()
-            nursery.cancel_scope.cancel()
+    try:
+        yield wrapped
+    finally:
+        wrapped.close()
