@@ -54,8 +54,8 @@ WORKERS: Final = (
     Mutant(
         "torn_frame_climbs",
         _LINK,
-        before="                except wire.WireError as error:\n                    self.lose",
-        after="                except KeyError as error:\n                    self.lose",
+        before="        except wire.WireError as error:\n            self.lose",
+        after="        except KeyError as error:\n            self.lose",
         why="a message that is none stops the engine instead of the worker",
         source="contract 9.11 and 9.32b",
     ),
