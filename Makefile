@@ -16,7 +16,7 @@ export PROMPT
 TESTS ?= tests
 # Seconds of each part; together with what they start, eight minutes on two cores.
 SIM_SEEDS_SECONDS ?= 130
-SIM_CANCEL_SECONDS ?= 150
+SIM_CANCEL_SECONDS ?= 240
 SIM_MUTANTS ?= 3
 # So that every day looks at another part of what there is not time for.
 ROTATION ?= $(shell date +%j)
