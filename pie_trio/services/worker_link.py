@@ -66,10 +66,8 @@ class WorkerLink(Protocol):
         ...
 
     def halt(self) -> bool:
-        """Synchronous: a batch of several steps ends with the step under way, or later.
-
-        False: there was no room to say so, and it ends by itself.
-        """
+        """Synchronous: a batch of several steps ends with the step under way, or later. False:
+        there was no room to say so, and it ends by itself."""
         ...
 
     async def wait_lost(self) -> WorkerLost:
@@ -165,17 +163,13 @@ class LocalLink:
             await self.socket.receive(partial(self._hear, greetings))
 
     def _hear(self, greetings: trio.Nursery, parts: list[bytes]) -> None:
-        _identity, *frames = parts
         self._signs_of_life += 1
         try:
-            message = wire.from_frame(wire.only_frame(frames))
+            message = wire.from_frame(wire.only_frame(parts[1:]))  # behind the sender's identity
         except wire.WireError as error:
             self.lose(f"it sent a message that is none ({error})")
-            return
-        if isinstance(message, wire.Join):
-            greetings.start_soon(self._welcome, message)
         else:
-            self._take(message)
+            self._take(message, greetings)
 
     async def _welcome(self, join: wire.Join) -> None:
         if join.protocol == wire.PROTOCOL:
@@ -183,8 +177,10 @@ class LocalLink:
         else:
             self.lose(f"it speaks protocol {join.protocol}, this engine {wire.PROTOCOL}")
 
-    def _take(self, message: wire.Message) -> None:
+    def _take(self, message: wire.Message, greetings: trio.Nursery) -> None:
         match message:
+            case wire.Join():
+                greetings.start_soon(self._welcome, message)
             case wire.Hello():
                 self._take_greeting(message)
             case wire.BatchResult():
