@@ -14,7 +14,7 @@ PROMPT ?= What is the capital of France?
 MAX_TOKENS ?= 64
 export PROMPT
 TESTS ?= tests
-# Seconds of each part; together with what they start, eight minutes on two cores.
+# Seconds of each part; together with what they start, ten minutes on two cores.
 SIM_SEEDS_SECONDS ?= 130
 SIM_CANCEL_SECONDS ?= 240
 SIM_MUTANTS ?= 3

@@ -61,6 +61,21 @@ async def test_a_peer_that_never_pauses_leaves_others_their_turn() -> None:
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("error", [zmq.Again, trio.ClosedResourceError])
+async def test_what_goes_wrong_with_a_message_is_no_trouble_of_the_socket(
+    error: type[Exception],
+) -> None:
+    played = SimSocket(lambda _frames: None, lambda: 0)
+
+    def take(_frames: Frames) -> None:
+        raise error
+
+    async with open_socket(played) as socket:  # type: ignore[arg-type]
+        played.deliver([b"one"])
+        with pytest.raises(error):
+            await socket.receive(take)
+
+
 async def test_a_played_peer_that_is_gone_raises_at_the_sender() -> None:
     played = SimSocket(lambda _frames: None, lambda: zmq.EHOSTUNREACH)
     async with open_socket(played) as socket:  # type: ignore[arg-type]

@@ -53,14 +53,18 @@ class TrioSocket:
     async def receive(self, take: Callable[[list[bytes]], object]) -> None:
         """Hands over each message as it arrives, until the socket is closed. One task only."""
         while not self._is_closed:
-            with trio.CancelScope() as self._edge, suppress(trio.ClosedResourceError):
+            with trio.CancelScope() as self._edge:
                 self._receive_some(take)
-                await trio.lowlevel.wait_readable(self._fd)
+                with suppress(trio.ClosedResourceError):
+                    await trio.lowlevel.wait_readable(self._fd)
 
     def _receive_some(self, take: Callable[[list[bytes]], object]) -> None:
-        with suppress(zmq.Again):
-            for _ in range(MESSAGES_AT_ONCE):
-                take(self._socket.recv_multipart(AT_ONCE))
+        for _ in range(MESSAGES_AT_ONCE):
+            try:
+                frames = self._socket.recv_multipart(AT_ONCE)
+            except zmq.Again:
+                break
+            take(frames)
         self._tell()
 
     def _tell(self) -> None:
