@@ -39,7 +39,10 @@ for sampler, count, stop in CASES:
         generation = context.generate(count, sampler, stop, before_step=lambda: None)
     else:
         generation = context.generate(count, sampler, stop)
-    text = await generation.collect()
+    if TOKEN_BY_TOKEN:
+        text = "".join([piece async for piece in generation])
+    else:
+        text = await generation.collect()
     told = [[each.token, each.logprob, each.likeliest] for each in generation.logprobs]
     found.append([text, generation.tokens, len(context.tokens), context.sequence.held, told])
 return found
@@ -58,16 +61,18 @@ def cases_of(start: int) -> str:
 
 @pytest.mark.parametrize("start", [1, 15, 16, 17, 40])
 async def test_the_model_alone_writes_what_passes_write(start: int, tmp_path: Path) -> None:
-    body = f"{FILLED}\nBY_PASSES = args == ['passes']\nCASES = [{cases_of(start)}]\n"
+    body = f"{FILLED}\nBY_PASSES = args == ['passes']\nTOKEN_BY_TOKEN = args == ['tokens']\n"
+    body += f"CASES = [{cases_of(start)}]\n"
     body += BODY.format(start=start)
     values = []
-    for arguments in ((), ("passes",)):
+    for arguments in ((), ("tokens",), ("passes",)):
         async with open_world(tmp_path / "home") as world:
             end = await world.run(write(tmp_path, body), *arguments)
         assert end.error is None, end.error
         values.append(json.loads(end.value))
-    for sampler, alone, by_passes in zip(SAMPLERS, *values, strict=True):
+    for sampler, alone, token_by_token, by_passes in zip(SAMPLERS, *values, strict=True):
         assert alone == by_passes, sampler
+        assert token_by_token == by_passes, sampler
         assert bool(alone[4]) == ("logprobs" in sampler and bool(alone[1]))
 
 
@@ -97,6 +102,24 @@ return found
         assert alone == by_passes
 
 
+async def test_a_stop_sequence_may_begin_in_one_stream_and_end_in_the_next(tmp_path: Path) -> None:
+    """A stream ends where its pages do; whoever starts the next one knows what was before."""
+    body = f"""{FILLED}
+async def written(stop):
+    generation = filled(range(60, 77)).generate(100, Sampler(0.9, seed=5), stop)
+    await generation.collect()
+    return generation.tokens
+whole = await written(max_tokens(100))
+pairs = [whole[place : place + 2] for place in range(99)]
+return [[place, pairs.index(pairs[place]), len(await written(ends_with(pairs[place])))]
+        for place in range(70, 99)]
+"""
+    found = await value_of(tmp_path, body)
+    for _, first, length in found:
+        assert length == first
+    assert any(place == first for place, first, _ in found)
+
+
 async def test_a_fork_taken_while_the_model_decodes_ahead_holds_what_was_given_out(
     tmp_path: Path,
 ) -> None:
@@ -121,13 +144,43 @@ return found
     assert len({str(alone[0]) for alone, _ in found}) == 1, "a fork changes nothing of the text"
 
 
+async def test_with_each_chunk_the_context_is_where_passes_would_have_brought_it(
+    tmp_path: Path,
+) -> None:
+    """Whoever leaves then, or forks, goes on from the tokens of what was given out."""
+    body = f"""{FILLED}
+found = []
+for leaves in (False, True):
+    context = filled(range(60, 77))
+    generation = context.generate(60, Sampler(0.9, seed=5), max_tokens(60))
+    twins = []
+    async for _ in generation.chunks():
+        twins.append((len(generation.tokens), context.fork()))
+        if leaves:
+            break
+    for count, twin in [*twins, (len(generation.tokens), context)]:
+        other = filled(range(60, 77))
+        await other.generate(count, Sampler(0.9, seed=5), max_tokens(count), **PASSES).collect()
+        ways = [[list(one.tokens), await steps(one, 20)] for one in (twin, other)]
+        found.append([count, *ways])
+return found
+"""
+    body = 'PASSES = {"before_step": lambda: None}\n' + body
+    found = await value_of(tmp_path, body)
+    for _, by_chunks, by_passes in found:
+        assert by_chunks == by_passes
+    counts = [count for count, _, _ in found]
+    assert 2 < len(counts) < 60, "several tokens are a piece"
+    assert counts[-1] < 60, "the second time it was left after the first piece"
+
+
 async def test_no_character_is_split_wherever_a_chunk_ends(tmp_path: Path) -> None:
     body = """
 constraint = Constraint.regex(get_model(), "(\u00e4|\u20ac|\U0001d11e){60}")
 context = Context(get_model())
 context.fill("go")
 generation = context.generate(400, Sampler(1.0, seed=3), constraint=constraint)
-pieces = [piece async for piece in generation]
+pieces = [piece async for piece in generation.chunks()]
 return [pieces, generation.text, len(generation.tokens)]
 """
     pieces, text, tokens = await value_of(tmp_path, body)

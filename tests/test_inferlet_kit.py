@@ -157,6 +157,15 @@ def test_a_space_that_depends_on_the_token_before_is_kept() -> None:
     assert [stream.feed(token) for token in range(3)] == words
 
 
+def test_several_tokens_are_shown_up_to_the_last_whole_character() -> None:
+    stream = TextStream(decode)
+    assert stream.feed(*"aü€".encode()[:-1]) == "aü"
+    assert stream.feed(*"€b".encode()[2:3]) == "€"
+    assert stream.feed(*"𝄞".encode()[:2]) == ""
+    assert stream.feed(*"𝄞cd".encode()[2:]) == "𝄞cd"
+    assert stream.text == "aü€𝄞cd"
+
+
 # --- chats
 
 
@@ -225,20 +234,22 @@ def test_a_template_that_rewrites_the_past_is_refused() -> None:
 class Script:
     """Tokens to be written, some at a time, and how the generation ended."""
 
-    def __init__(self, tokens: Sequence[int], at_a_time: int = 1) -> None:
+    def __init__(self, tokens: Sequence[int], at_a_time: int = 1, is_checked: bool = False) -> None:
         self._steps = iter([tokens[n : n + at_a_time] for n in range(0, len(tokens), at_a_time)])
+        self._is_checked = is_checked
         self.ended: tuple[int, str] | None = None
 
-    async def step(self, _written: Sequence[int]) -> Any:
-        return Verified(list(next(self._steps)))
+    async def step(self, _written: Sequence[int], _at_once: int) -> Any:
+        return Verified(list(next(self._steps)), is_checked=self._is_checked)
 
     def end(self, hidden: int, text: str) -> None:
         self.ended = hidden, text
 
 
-def pieces_of(script: Script, condition: object) -> list[str]:
+def pieces_of(script: Script, condition: object, by_chunks: bool = False) -> list[str]:
     async def collect() -> list[str]:
-        return [piece async for piece in Generation(script.step, condition, decode, script.end)]
+        generation = Generation(script.step, condition, decode, script.end)
+        return [piece async for piece in (generation.chunks() if by_chunks else generation)]
 
     return asyncio.run(collect())
 
@@ -267,6 +278,36 @@ def test_several_tokens_at_a_time_are_the_same_text(at_a_time: int) -> None:
     assert "".join(pieces_of(script, stop.ends_with(b"###"))) == "one##two"
     unused = -(-len(b"one##two###") // at_a_time) * at_a_time - len(b"one##two")
     assert script.ended == (min(unused, len(b"###and more")), "one##two")
+
+
+def test_what_comes_together_is_one_piece_for_who_wants_chunks() -> None:
+    text = "one two\0three"
+    pieces = pieces_of(Script(text.encode(), 4), stop.stop_tokens([0]), by_chunks=True)
+    assert pieces == ["one ", "two"]
+    script = Script("aü€".encode(), 2)
+    assert pieces_of(script, stop.max_tokens(6), by_chunks=True) == ["a", "ü", "€"]
+    assert script.ended == (0, "aü€")
+
+
+def test_only_what_the_engine_does_not_know_is_asked_after_each_token() -> None:
+    asked: list[int] = []
+
+    def ask(tokens: Sequence[int]) -> int | None:
+        asked.append(len(tokens))
+        return 0 if len(tokens) >= 9 else None
+
+    told = stop.StopCondition(ask, is_told=True)
+    assert (
+        "".join(pieces_of(Script(bytes(range(65, 80)), 4, is_checked=True), told)) == "ABCDEFGHIJKL"
+    )
+    assert asked == [0, 4, 8, 12]
+    for condition, is_checked in ((stop.StopCondition(ask), True), (told, False)):
+        asked.clear()
+        script = Script(bytes(range(65, 80)), 4, is_checked)
+        assert "".join(pieces_of(script, stop.any_of(condition))) == "ABCDEFGHI"
+        assert asked == [*range(10)]
+    assert stop.any_of(stop.stop_tokens([0]), stop.max_tokens(3)).is_told
+    assert not stop.any_of(stop.max_tokens(3), stop.ends_with([1, 2])).is_told
 
 
 # --- visibility

@@ -43,6 +43,6 @@ async def main(args: list[str]) -> dict[str, object]:
     context.fill_user(wanted.prompt)
     sampler = Sampler(wanted.temperature, seed=wanted.seed)
     answer = context.generate(wanted.max_tokens, sampler, constraint=constraint)
-    async for piece in answer:
+    async for piece in answer.chunks():
         send(piece)
     return {"text": answer.text, "is_complete": constraint.is_complete(answer.tokens)}

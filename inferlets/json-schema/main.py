@@ -43,7 +43,7 @@ async def main(args: list[str]) -> dict[str, object]:
     context.fill_user(wanted.prompt)
     sampler = Sampler(wanted.temperature, seed=wanted.seed)
     answer = context.generate(wanted.max_tokens, sampler, constraint=constraint)
-    async for piece in answer:
+    async for piece in answer.chunks():
         send(piece)
     if not constraint.is_complete(answer.tokens):
         return {"cut_off": answer.text}

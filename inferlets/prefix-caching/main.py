@@ -44,6 +44,6 @@ async def main(args: list[str]) -> dict[str, object]:
     tokens = imported or await context.export_prefix(LABEL)
     context.fill_user(wanted.prompt)
     answer = context.generate(wanted.max_tokens)
-    async for piece in answer:
+    async for piece in answer.chunks():
         send(piece)
     return {"prefix": "imported" if imported else "computed", "tokens": tokens, "text": answer.text}

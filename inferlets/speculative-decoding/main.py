@@ -49,6 +49,6 @@ async def main(args: list[str]) -> dict[str, object]:
     await context.flush()
     ngrams = Ngrams(wanted.look_back, wanted.look_ahead, wanted.memory)
     answer = context.generate(wanted.max_tokens, drafter=ngrams.draft)
-    async for piece in answer:
+    async for piece in answer.chunks():
         send(piece)
     return {"text": answer.text, "tokens": len(answer.tokens), "passes": ngrams.passes}

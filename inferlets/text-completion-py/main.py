@@ -35,6 +35,6 @@ async def main(args: list[str]) -> str:
         presence_penalty=wanted.presence_penalty,
     )
     answer = context.generate(wanted.max_tokens, sampler)
-    async for piece in answer:
+    async for piece in answer.chunks():
         send(piece)
     return answer.text

@@ -45,7 +45,7 @@ async def main(args: list[str]) -> dict[str, object]:
 
     stop = max_tokens(wanted.max_tokens)
     answer = context.generate(wanted.max_tokens, Sampler.custom(choose), stop)
-    async for piece in answer:
+    async for piece in answer.chunks():
         send(piece)
     z = z_score(wanted.key, answer.tokens)
     return {"text": answer.text, "z": z, "p": math.erfc(z / math.sqrt(2)) / 2}

@@ -37,6 +37,6 @@ async def main(args: list[str]) -> dict[str, object]:
 
     stop = max_tokens(wanted.max_tokens)
     answer = context.generate(wanted.max_tokens, stop=stop, before_step=forget)
-    async for piece in answer:
+    async for piece in answer.chunks():
         send(piece)
     return {"text": answer.text, "pages": len(context.sequence.pages)}

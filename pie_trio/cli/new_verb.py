@@ -63,7 +63,7 @@ async def main(args: list[str]) -> str:
     context = Context(get_model())
     context.fill_user(wanted.prompt)
     answer = context.generate(wanted.max_tokens)
-    async for piece in answer:
+    async for piece in answer.chunks():
         send(piece)
     return answer.text
 '''

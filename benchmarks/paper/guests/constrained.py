@@ -34,5 +34,6 @@ async def main(args: list[str]) -> None:
     elif wanted.kind == "lark":
         constraint = Constraint.lark(model, GRAMMAR)
     stop = max_tokens(wanted.tokens)
-    async for piece in context.generate(wanted.tokens, stop=stop, constraint=constraint):
+    answer = context.generate(wanted.tokens, stop=stop, constraint=constraint)
+    async for piece in answer.chunks():
         send(piece)

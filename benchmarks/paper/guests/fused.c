@@ -1,4 +1,4 @@
-/* fused: the model decodes by itself, each token is shown as text: `--prompt TEXT --tokens N`. */
+/* fused: the model decodes by itself, what comes together is shown so: `--prompt TEXT --tokens N`. */
 #include "context.h"
 
 result_void_string *run(void) {

@@ -10,5 +10,6 @@ async def main(args: list[str]) -> None:
     wanted = parser.parse_args(args)
     context = Context(get_model())
     context.fill(wanted.prompt)
-    async for piece in context.generate(wanted.tokens, stop=max_tokens(wanted.tokens)):
+    answer = context.generate(wanted.tokens, stop=max_tokens(wanted.tokens))
+    async for piece in answer.chunks():
         send(piece)

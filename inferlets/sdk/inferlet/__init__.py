@@ -5,7 +5,7 @@
     async def main(args):
         context = Context(get_model())
         context.fill_user("What is the capital of France?")
-        async for piece in context.generate(tokens_max=64):
+        async for piece in context.generate(tokens_max=64).chunks():
             send(piece)
 
 Everything waits with `await`; run several contexts at once with `asyncio.gather`.

@@ -236,11 +236,11 @@ class Context:
         sampler = replace(sampler, constraint=constraint or sampler.constraint)
         by_itself = can_decode(sampler, drafter is None and before_step is None)
 
-        async def step(written: Tokens) -> Verified:
+        async def step(written: Tokens, at_once: int) -> Verified:
             if by_itself:
                 await self._render_chat()
-                return await self._decoder.next_token(
-                    self.sequence, sampler, until, tokens_max, written
+                return await self._decoder.next_tokens(
+                    self.sequence, sampler, until, written, at_once
                 )
             if before_step is not None:
                 before_step()
@@ -269,8 +269,8 @@ class Context:
     ) -> StopCondition:
         """A text under a constraint always ends where the model ends it."""
         own = stop_tokens(self.model.stop_tokens())
-        first = own if stop is None or constraint is not None else stop
-        return any_of(first, stop or own, max_tokens(tokens_max))
+        first = (own,) if stop is None or constraint is not None else ()
+        return any_of(*first, *((stop,) if stop else ()), max_tokens(tokens_max))
 
     def _end_generation(self, hidden: int, text: str) -> None:
         self.truncate(len(self.tokens) - hidden)

@@ -1,27 +1,24 @@
 """Decoder: a sequence is continued by the model itself, step after step, without waking us.
 
-Its tokens arrive in chunks and are given out one by one; with each one the sequence is as if it had
-been computed alone. What was decoded ahead is forgotten when the sequence is changed meanwhile.
+Its tokens arrive in chunks and are given out one by one, or as many as are there: the sequence is
+as if those alone had been computed. What was decoded ahead is forgotten when the sequence changes.
 Cancelled: the tokens that were given out are all that happened.
 """
 
 from __future__ import annotations
-
-from collections import deque
 
 from wit_world.imports import generate
 
 from inferlet.constraint import Constraint
 from inferlet.errors import raised
 from inferlet.forward import Logprobs
-from inferlet.generation import Verified
+from inferlet.generation import CHUNK_TOKENS, Verified
 from inferlet.host import settled
 from inferlet.queue import Queue
 from inferlet.sampler import Sampler
 from inferlet.sequence import Tokens, TokenSequence
 from inferlet.stop import StopCondition
 
-CHUNK_MAX = 64
 RESERVE_PAGES = 4  # that a sequence takes in advance, or as many as it has; then it asks again
 
 
@@ -31,38 +28,38 @@ class Decoder:
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._stream: generate.TokenStream | None = None
-        self._ahead: deque[int] = deque()
-        self._told: deque[Logprobs] = deque()  # of those tokens, if the sampler wants it
+        self._ahead: list[int] = []
+        self._told: list[Logprobs] = []  # of those tokens, if the sampler wants it
         self._wants_logprobs = False
         self._tokens_told = 0
         self._state: object = None  # of the sequence, as we left it
 
-    async def next_token(
+    async def next_tokens(
         self,
         sequence: TokenSequence,
         sampler: Sampler,
         stop: StopCondition,
-        tokens_max: int,
         generated: Tokens,
+        at_once: int,
     ) -> Verified:
-        """Adds a token to the sequence; with those that are generated there are to be `tokens_max`
-        of them, or until `stop`."""
+        """Adds a token to the sequence, or as many as are there up to `at_once`, until `stop`
+        ends those that are generated."""
         if self._state != _state_of(sequence):
             self.end(sequence)
-        token = await self._take()
-        while token is None:  # there is no stream, or it has filled its pages
+        while not await self._has_ahead():  # there is no stream, or it has filled its pages
             self.end(sequence)
             if end := end_after(sampler.constraint, generated):
                 sequence.fill(end)
                 return Verified(end)
-            self._stream = self._start(sequence, sampler, stop, tokens_max, generated)
+            self._stream = self._start(sequence, sampler, stop, generated)
             self._wants_logprobs = sampler.logprobs is not None
             self._state = _state_of(sequence)
-            token = await self._take()
-        sequence.fill([token])
+        new, told = self._ahead[:at_once], self._told[:at_once]
+        del self._ahead[:at_once], self._told[:at_once]
+        sequence.fill(new)
         sequence.held = len(sequence.tokens) - 1
         self._state = _state_of(sequence)
-        return Verified([token], [], [self._told.popleft()] if self._wants_logprobs else [])
+        return Verified(new, [], told, is_checked=True)
 
     def end(self, sequence: TokenSequence) -> None:
         """The model stops with the step in flight; pages that hold nothing go back."""
@@ -73,19 +70,19 @@ class Decoder:
             self._told.clear()
             sequence.trim()
 
-    async def _take(self) -> int | None:
-        """None when nothing is left to take."""
+    async def _has_ahead(self) -> bool:
+        """False when nothing is left to take."""
         while not self._ahead:
             if self._stream is None:
-                return None
+                return False
             await settled(self._stream)
             with raised():
-                self._ahead.extend(self._stream.read(CHUNK_MAX))
+                self._ahead += self._stream.read(CHUNK_TOKENS)
             if self._wants_logprobs:
                 self._read_logprobs(self._stream)
             if not self._ahead and self._stream.finished() is not None:
-                return None
-        return self._ahead.popleft()
+                return False
+        return True
 
     def _read_logprobs(self, stream: generate.TokenStream) -> None:
         found = stream.logprobs(self._tokens_told, len(self._ahead))
@@ -97,10 +94,9 @@ class Decoder:
         sequence: TokenSequence,
         sampler: Sampler,
         stop: StopCondition,
-        tokens_max: int,
         generated: Tokens,
     ) -> generate.TokenStream:
-        tokens_max -= len(generated)
+        tokens_max = stop.tokens_max - len(generated)
         size, start, end = sequence.page_size, sequence.held, len(sequence.tokens)
         if end <= start:
             raise RuntimeError("nothing is pending: fill the context first")

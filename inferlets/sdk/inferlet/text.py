@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 UNFINISHED = "\ufffd"  # what decoding gives for a character whose last bytes are still to come
+CHARACTER_TOKENS = 4  # as many bytes has the longest one
 
 
 class TextStream:
@@ -21,22 +22,27 @@ class TextStream:
         self._shown = 0  # the text of the tokens before this place was given out
         self.text = ""
 
-    def feed(self, token: int) -> str:
-        """The text that this token completes; "" while a character is unfinished."""
-        self._tokens.append(token)
-        piece = self._new_text()
-        return "" if piece.endswith(UNFINISHED) else self._show(piece)
+    def feed(self, *tokens: int) -> str:
+        """The text that these tokens complete; "" while a character is unfinished."""
+        self._tokens += tokens
+        end = len(self._tokens)
+        for place in range(end, end - min(len(tokens), CHARACTER_TOKENS), -1):
+            piece = self._new_text(place)
+            if not piece.endswith(UNFINISHED):
+                return self._show(piece, place)
+        return ""
 
     def finish(self) -> str:
         """What is left at the end, complete or not."""
-        return self._show(self._new_text())
+        end = len(self._tokens)
+        return self._show(self._new_text(end), end)
 
-    def _new_text(self) -> str:
+    def _new_text(self, end: int) -> str:
         old = self._detokenize(self._tokens[self._context : self._shown])
-        return self._detokenize(self._tokens[self._context :])[len(old) :]
+        return self._detokenize(self._tokens[self._context : end])[len(old) :]
 
-    def _show(self, piece: str) -> str:
+    def _show(self, piece: str, end: int) -> str:
         if piece:
-            self._context, self._shown = self._shown, len(self._tokens)
+            self._context, self._shown = self._shown, end
             self.text += piece
         return piece
