@@ -12,13 +12,13 @@ async def main(args: list[str]) -> None:
     queue = model.create_queue()
     greedy = Sampler.greedy()
     tokens = [100 + place % 100 for place in range(options.prompt)]
+    forward_pass = queue.forward_pass()  # empty again when executed
     held, pages = 0, []
     for _ in range(options.tokens + 1):
         end = held + len(tokens)
         missing = -(-end // model.page_size) - len(pages)
         if missing:
             pages += queue.allocate_pages(missing)
-        forward_pass = queue.forward_pass()
         forward_pass.kv_cache(pages, (end - 1) % model.page_size + 1)
         forward_pass.input_tokens(tokens, range(held, end))
         forward_pass.output_tokens([len(tokens) - 1], greedy)

@@ -128,6 +128,43 @@ return [await context.decode_step(second), shown.ids, shown.probability(shown.id
     assert 0 < probability < 1
 
 
+async def test_a_pass_that_was_executed_is_empty_and_may_be_described_anew(tmp_path: Path) -> None:
+    body = """
+queue = get_model().create_queue()
+(page,) = queue.allocate_pages(1)
+one = queue.forward_pass()
+found = []
+for place, sampler in enumerate([Sampler(logprobs=2), Sampler.custom(lambda d: 7), Sampler()]):
+    for again in (one, queue.forward_pass()):
+        again.kv_cache([page], place + 1)
+        again.input_tokens([60 + place], [place])
+        again.output_tokens([0], sampler)
+        result = await again.execute()
+        found.append([result.tokens, len(result.distributions), len(result.logprobs)])
+return found
+"""
+    found = await value_of(tmp_path, body)
+    assert found[::2] == found[1::2]
+    assert [each[1:] for each in found[::2]] == [[0, 1], [1, 0], [0, 0]]
+
+
+async def test_a_pass_that_was_never_sent_leaves_nothing_to_the_next(tmp_path: Path) -> None:
+    """Its description ends where the engine refuses more log-probabilities than there may be."""
+    body = f"""{FILLED}
+context, other = filled(range(60, 77)), filled(range(60, 77))
+found = [await steps(context, 2), await steps(other, 2)]
+try:
+    await context.decode_step(Sampler(logprobs=100_000))
+except Exception as error:
+    found.append(str(error))
+return [*found, await steps(context, 3), await steps(other, 3)]
+"""
+    begun, other_begun, error, after, other_after = await value_of(tmp_path, body)
+    assert "logprobs_max" in error
+    assert begun == other_begun
+    assert after == other_after
+
+
 async def test_a_hidden_token_no_longer_counts(tmp_path: Path) -> None:
     body = f"""{FILLED}
 def hiding(token):

@@ -43,6 +43,7 @@ class Context:
         self.sequence = TokenSequence(model.page_size)
         self.chat = Chat()
         self._decoder = Decoder(self.queue)
+        self._pass: ForwardPass | None = None  # the last one, empty again, if it came to its end
         self._one_pass = OnlyOne("this context is running a pass already; fork it to run two")
 
     @property
@@ -285,4 +286,7 @@ class Context:
         """One pass over the pending tokens before `end`; `ask` says what to ask of the last."""
         with self._one_pass:
             self._decoder.end(self.sequence)
-            return await run_pass(self.queue, self.sequence, end, ask)
+            one, self._pass = self._pass or self.queue.forward_pass(), None
+            result = await run_pass(one, self.queue, self.sequence, end, ask)
+            self._pass = one
+            return result

@@ -1,6 +1,6 @@
-"""ForwardPass: one run of the model over some tokens; a builder that is executed once.
+"""ForwardPass: a run of the model over some tokens; a builder that executing empties.
 
-It holds the pages that it names until it has answered. Cancelled while it runs: the pass may still
+A pass holds the pages that it names until it has answered. Cancelled while it runs: it may still
 run, its answer falls into an empty slot.
 """
 
@@ -64,20 +64,27 @@ class PassResult:
     logprobs: list[Logprobs] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Asked:
+    """What is wanted of a pass, and the pages that it holds."""
+
+    pages: Sequence[KvPage] = ()
+    tokens: bool = False
+    distributions: bool = False
+    logprobs: bool = False
+    choose: Callable[[Distribution], int] | None = None
+
+
 class ForwardPass:
-    """Say what goes in and what comes out, then `execute` it."""
+    """Say what goes in and what comes out, then `execute` it; then it is empty, for the next."""
 
     def __init__(self, queue: common.Queue) -> None:
         self._raw = forward.create_forward_pass(queue)
-        self._pages: list[KvPage] = []
-        self._wants_tokens = False
-        self._wants_distributions = False
-        self._wants_logprobs = False
-        self._choose: Callable[[Distribution], int] | None = None
+        self._asked = _Asked()
 
     def kv_cache(self, pages: Sequence[KvPage], last_page_length: int) -> None:
         """The pages of the whole context; the last one holds so many tokens after this pass."""
-        self._pages = list(pages)
+        self._asked.pages = list(pages)
         forward.kv_cache(self._raw, [page.handle for page in pages], last_page_length)
 
     def input_tokens(self, tokens: Sequence[int], positions: Sequence[int]) -> None:
@@ -92,7 +99,7 @@ class ForwardPass:
         self, rows: Sequence[int], temperature: float = 1.0, top_k: int | None = None
     ) -> None:
         """Asks for the distribution of the token after each of these rows."""
-        self._wants_distributions = True
+        self._asked.distributions = True
         forward.output_distributions(self._raw, list(rows), temperature, top_k)
 
     def adjust(self, row: int, adjustments: Sequence[Adjustment]) -> None:
@@ -105,13 +112,13 @@ class ForwardPass:
         """Asks for a token after each of these rows; penalties and biases are for `adjust`."""
         if sampler.choose is not None:
             self.output_distributions(rows, sampler.temperature, sampler.top_k)
-            self._choose = sampler.choose
+            self._asked.choose = sampler.choose
             return
-        self._wants_tokens = True
+        self._asked.tokens = True
         if sampler.seed is not None:
             sampling.set_seed(self._raw, sampler.seed)
         if sampler.logprobs is not None:
-            self._wants_logprobs = True
+            self._asked.logprobs = True
             with raised():
                 sampling.want_logprobs(self._raw, sampler.logprobs)
         raw, indices, heat = self._raw, list(rows), sampler.temperature
@@ -162,14 +169,14 @@ class ForwardPass:
     async def execute(self) -> PassResult:
         """Runs the pass. One without outputs answers at once; synchronize its queue to be sure."""
         pending = self._raw.execute()
+        asked, self._asked = self._asked, _Asked()
         if pending is None:
             return PassResult([], [])
         await settled(pending)
-        tokens = pending.get_tokens() if self._wants_tokens else []
-        pairs = pending.get_distributions() if self._wants_distributions else []
+        tokens = pending.get_tokens() if asked.tokens else []
+        pairs = pending.get_distributions() if asked.distributions else []
         distributions = [Distribution(list(ids), list(shares)) for ids, shares in pairs or []]
-        self._pages = []
-        if self._choose is not None:
-            return PassResult([self._choose(each) for each in distributions], distributions)
-        logprobs = sampling.get_logprobs(pending) if self._wants_logprobs else []
+        if asked.choose is not None:
+            return PassResult([asked.choose(each) for each in distributions], distributions)
+        logprobs = sampling.get_logprobs(pending) if asked.logprobs else []
         return PassResult(list(tokens or []), distributions, [*map(Logprobs.of, logprobs or [])])

@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 
 
 async def run_pass(
-    queue: Queue, sequence: TokenSequence, end: int, ask: Callable[[ForwardPass, int], None]
+    forward_pass: ForwardPass,
+    queue: Queue,
+    sequence: TokenSequence,
+    end: int,
+    ask: Callable[[ForwardPass, int], None],
 ) -> PassResult:
-    """Over the pending tokens before `end`; `ask` says what to ask of the last one."""
+    """An empty pass of this queue, over the pending tokens before `end`; `ask` says what to ask of
+    the last one."""
     start, size = sequence.held, sequence.page_size
     if end <= start:
         raise RuntimeError("nothing is pending: fill the context first")
     pages_needed = -(-end // size)
     if pages_needed > len(sequence.pages):
         sequence.pages += queue.allocate_pages(pages_needed - len(sequence.pages))
-    forward_pass = queue.forward_pass()
     forward_pass.kv_cache(sequence.pages[:pages_needed], (end - 1) % size + 1)
     forward_pass.input_tokens(sequence.tokens[start:end], sequence.positions[start:end])
     rows = sequence.visibility.rows(start, end)
