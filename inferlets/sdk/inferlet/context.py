@@ -269,9 +269,10 @@ class Context:
         self, tokens_max: int, stop: StopCondition | None, constraint: Constraint | None
     ) -> StopCondition:
         """A text under a constraint always ends where the model ends it."""
-        own = stop_tokens(self.model.stop_tokens())
-        first = (own,) if stop is None or constraint is not None else ()
-        return any_of(*first, *((stop,) if stop else ()), max_tokens(tokens_max))
+        own, limit = stop_tokens(self.model.stop_tokens()), max_tokens(tokens_max)
+        if stop is None:
+            return any_of(own, limit)
+        return any_of(stop, limit) if constraint is None else any_of(own, stop, limit)
 
     def _end_generation(self, hidden: int, text: str) -> None:
         self.truncate(len(self.tokens) - hidden)

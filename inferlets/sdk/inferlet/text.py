@@ -25,9 +25,9 @@ class TextStream:
     def feed(self, *tokens: int) -> str:
         """The text that these tokens complete; "" while a character is unfinished."""
         self._tokens += tokens
-        end = len(self._tokens)
+        end, known = len(self._tokens), self._known()
         for place in range(end, end - min(len(tokens), CHARACTER_TOKENS), -1):
-            piece = self._new_text(place)
+            piece = self._text_to(place)[known:]
             if not piece.endswith(UNFINISHED):
                 return self._show(piece, place)
         return ""
@@ -35,11 +35,14 @@ class TextStream:
     def finish(self) -> str:
         """What is left at the end, complete or not."""
         end = len(self._tokens)
-        return self._show(self._new_text(end), end)
+        return self._show(self._text_to(end)[self._known() :], end)
 
-    def _new_text(self, end: int) -> str:
-        old = self._detokenize(self._tokens[self._context : self._shown])
-        return self._detokenize(self._tokens[self._context : end])[len(old) :]
+    def _known(self) -> int:
+        """How much of the text to any place was given out."""
+        return len(self._text_to(self._shown))
+
+    def _text_to(self, end: int) -> str:
+        return self._detokenize(self._tokens[self._context : end])
 
     def _show(self, piece: str, end: int) -> str:
         if piece:
