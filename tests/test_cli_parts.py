@@ -99,7 +99,7 @@ def test_the_closing_line_counts_from_the_first_piece_to_the_last() -> None:
     for piece in ("one two ", "three ", "four"):
         transcript.show("message", piece)
     told = transcript.closing_line("returned", lambda text: len(text.split()))
-    assert told == "first token after 2.00 s · 4 tokens · 1.5 tokens a second · returned"
+    assert told == "first token after 2.00 s · 4 tokens · 1.0 tokens a second · returned"
     assert "3 pieces" in transcript.closing_line("returned")
 
 

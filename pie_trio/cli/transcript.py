@@ -45,22 +45,12 @@ class Transcript:
         """Time to the first token, tokens a second, how the instance ended."""
         if self.first_at is None:
             return f"no message · {outcome} after {self.now() - self.started_at:.2f} s"
-        text = "".join(self.text)
-        amount = count(text) if count is not None else len(self.text)
+        amount = count("".join(self.text)) if count is not None else len(self.text)
+        at_first = count(self.text[0]) if count is not None else 1
         unit = "token" if count is not None else "piece"
         first = self.first_at - self.started_at
-        return (
-            f"first {unit} after {first:.2f} s · {amount} {unit}s · "
-            f"{self._rate(amount, unit)} · {outcome}"
-        )
-
-    def _rate(self, amount: int, unit: str) -> str:
-        """Between the first and the last piece, so that the prompt does not count."""
-        assert self.first_at is not None, "a rate needs a first piece"
-        duration = self.last_at - self.first_at
-        if amount < 2 or duration <= 0:
-            return "too few to tell a rate"
-        return f"{(amount - 1) / duration:.1f} {unit}s a second"
+        rate = _rate(amount - at_first, self.last_at - self.first_at, unit)
+        return f"first {unit} after {first:.2f} s · {amount} {unit}s · {rate} · {outcome}"
 
     def _piece(self, text: str) -> None:
         self.last_at = self.now()
@@ -68,3 +58,10 @@ class Transcript:
             self.first_at = self.last_at
         self.text.append(text)
         self.output.piece(text)
+
+
+def _rate(amount: int, duration: float, unit: str) -> str:
+    """Of what came after the first piece: neither the prompt nor a long first piece counts."""
+    if amount < 1 or duration <= 0:
+        return "too few to tell a rate"
+    return f"{amount / duration:.1f} {unit}s a second"
