@@ -58,10 +58,10 @@ def serve(seat: Seat, load: Callable[[WorkerLimits], Executor], busy: Busy, repo
         socket.setsockopt(zmq.LINGER, FAREWELL_MILLISECONDS)
         socket.connect(seat.endpoint)
         try:
-            _serve(_Link(socket), seat, load, busy, report)
+            _serve(_Link(socket, busy), seat, load, busy, report)
         except Exception as error:
             report(traceback.format_exc())
-            _Link(socket).send(Failed(_told(error)))
+            _Link(socket, busy).send(Failed(_told(error)))
             return 1
         return 0
 
@@ -69,9 +69,11 @@ def serve(seat: Seat, load: Callable[[WorkerLimits], Executor], busy: Busy, repo
 @attrs.frozen
 class _Link:
     socket: zmq.Socket[bytes]
+    busy: Busy
 
     def send(self, message: Message) -> None:
         self.socket.send(to_frame(message))
+        self.busy.spoke_at = time.monotonic()
 
     def receive(self) -> Message:
         frames = self.socket.recv_multipart(copy=False)

@@ -1,10 +1,11 @@
 """The worker's second thread: it tells the controller that the process lives, and dies with it.
 
-Owns a socket and a context of its own, because a ZeroMQ socket must never be touched by two
-threads. Within a moment of the controller's death the whole process is gone, whatever the main
-thread does: the parent is watched through a pidfd. (PR_SET_PDEATHSIG is of no use: it follows the
-*thread* that forked, and a controller may well fork from a pool thread that ends.)
-It must never wait for the main thread.
+It speaks only where the main thread has been silent for a while: an answer is a sign of life too,
+and to hear one more costs the controller half a millisecond. Owns a socket and a context of its
+own, because a ZeroMQ socket must never be touched by two threads. Within a moment of the
+controller's death the whole process is gone, whatever the main thread does: the parent is watched
+through a pidfd. (PR_SET_PDEATHSIG is of no use: it follows the *thread* that forked, and a
+controller may well fork from a pool thread that ends.) It must never wait for the main thread.
 """
 
 import os
@@ -23,9 +24,15 @@ INTERVAL_SECONDS = 1.0
 
 @attrs.define
 class Busy:
-    """The batch in execution and when it began; replaced whole, so that any thread may read it."""
+    """What the main thread does, for any thread to read: each of these is replaced whole."""
 
-    batch: tuple[int, float] | None = None
+    batch: tuple[int, float] | None = None  # in execution, and when it began
+    spoke_at: float = float("-inf")
+
+    @property
+    def silence(self) -> float:
+        """Seconds since it has said something."""
+        return time.monotonic() - self.spoke_at
 
     def heartbeat(self, generation: int) -> Heartbeat:
         batch = self.batch
@@ -59,8 +66,11 @@ def _watch(endpoint: str, generation: int, parent_fd: int, busy: Busy) -> None:
         poll = select.poll()
         poll.register(parent_fd, select.POLLIN)
         while True:
-            _beat(socket, busy.heartbeat(generation))
-            if poll.poll(INTERVAL_SECONDS * 1000):
+            wait = INTERVAL_SECONDS - busy.silence
+            if wait <= 0:
+                _beat(socket, busy.heartbeat(generation))
+                wait = INTERVAL_SECONDS
+            if poll.poll(wait * 1000):
                 _end_group()
 
 

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,6 +144,19 @@ def test_heartbeats_go_on_while_a_batch_is_executed(controller: Controller) -> N
     busy = [beat for beat in controller.heartbeats if beat.busy_batch == 1]
     assert busy
     assert busy[-1].busy_seconds > 0
+
+
+def test_a_worker_that_answers_needs_no_heartbeats(controller: Controller) -> None:
+    controller.start("--pretend")
+    controller.shake_hands()
+    controller.ask(PASS)
+    controller.heartbeats.clear()
+    end = time.monotonic() + 2.5
+    while time.monotonic() < end:
+        controller.ask(PASS)
+        time.sleep(0.1)
+    assert not controller.heartbeats
+    assert controller.socket.poll(PATIENCE_MILLISECONDS), "silent, it tells that it lives"
 
 
 def test_ctrl_c_is_left_to_the_controller(controller: Controller) -> None:
