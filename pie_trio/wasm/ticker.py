@@ -13,13 +13,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Protocol
 
 import attrs
 
 from pie_trio.wasm import abi
-
-IDLE_TICKS: Final = 2  # so many ticks without a running guest, and the ticker goes to sleep
 
 
 @attrs.frozen
@@ -54,6 +52,7 @@ class Ticker:
     engine_address: int
     seconds: float
     running: bool = False
+    was_running: bool = False  # a guest, since the last tick
     asleep: bool = False  # waiting for the next `start`
     _closing: bool = False
     _wake: threading.Event = attrs.field(factory=threading.Event)
@@ -70,7 +69,7 @@ class Ticker:
 
     def start(self) -> None:
         """A guest begins to run."""
-        self.running = True
+        self.running = self.was_running = True
         if self.asleep:
             self._wake.set()
 
@@ -85,14 +84,13 @@ class Ticker:
 
     def tick(self) -> None:
         """The thread's loop. Setting `asleep` before the last look leaves no gap for `start`."""
-        idle = 0
         while not self._closing:
+            was_running, self.was_running = self.was_running, False
             if self.running:
                 abi.epoch_increment(self.engine_address)
-                idle = 0
-            elif (idle := idle + 1) > IDLE_TICKS:
+            elif not was_running:
                 self._sleep_until_started()
-                idle = 0
+                self.was_running = False  # who wakes it alone, does not keep it awake
             time.sleep(self.seconds)
 
     def _sleep_until_started(self) -> None:

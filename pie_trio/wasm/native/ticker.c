@@ -7,12 +7,10 @@
 
 #include "border.h"
 
-#define IDLE_TICKS 2 /* so many without a running guest, and it goes to sleep */
-
 typedef struct {
   void *engine;
   struct timespec period;
-  atomic_bool running, asleep, closing;
+  atomic_bool running, was_running, asleep, closing; /* the second: since the last tick */
   pthread_mutex_t lock;
   pthread_cond_t started;
   pthread_t thread;
@@ -36,13 +34,13 @@ static void wake(Ticker *ticker) {
 
 static void *tick(void *data) {
   Ticker *ticker = data;
-  for (int idle = 0; !ticker->closing; nanosleep(&ticker->period, NULL)) {
+  for (; !ticker->closing; nanosleep(&ticker->period, NULL)) {
+    bool was_running = atomic_exchange(&ticker->was_running, false);
     if (ticker->running) {
       world.epoch_increment(ticker->engine);
-      idle = 0;
-    } else if (++idle > IDLE_TICKS) {
+    } else if (!was_running) {
       sleep_until_started(ticker);
-      idle = 0;
+      ticker->was_running = false; /* who wakes it alone, does not keep it awake */
     }
   }
   return NULL;
@@ -70,7 +68,7 @@ __attribute__((visibility("default"))) void pie_ticker_close(Ticker *ticker) {
 /* Lets a guest run until it ends, waits, or its slice, which begins now, is over. Called without
  * Python's lock. */
 __attribute__((visibility("default"))) bool pie_poll(Ticker *ticker, void *context, void *future) {
-  ticker->running = true;
+  ticker->running = ticker->was_running = true;
   if (ticker->asleep) wake(ticker);
   world.epoch_deadline(context, 1);
   bool done = world.poll(future);
