@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers.models import WordLevel
 
 from pie_trio.errors import BadModel
 from pie_trio.services.model_store import pretend_model
@@ -61,6 +63,15 @@ def test_a_character_cut_in_two_is_decoded_lossily() -> None:
 def test_an_unknown_id_is_refused(token: int) -> None:
     with pytest.raises(UnknownToken, match=str(token)):
         PRETEND.decode([65, token])
+
+
+def test_an_id_that_the_vocabulary_skips_is_refused() -> None:
+    tokenizer = Tokenizer(FastTokenizer(WordLevel({"a": 0, "b": 2}, "a")))
+    assert tokenizer.decode([0, 2]) == "a b"
+    assert tokenizer.decode([]) == ""
+    for token in (1, 3):
+        with pytest.raises(UnknownToken, match=f"token {token} is not in the vocabulary of 3"):
+            tokenizer.decode([0, token])
 
 
 def test_the_vocabulary_gives_the_bytes_of_every_token() -> None:

@@ -51,11 +51,14 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         """One more than the largest id."""
-        return self._id_bound
+        return self._bound_and_gaps[0]
 
     @cached_property
-    def _id_bound(self) -> int:
-        return max(self._fast.get_vocab(with_added_tokens=True).values()) + 1
+    def _bound_and_gaps(self) -> tuple[int, frozenset[int]]:
+        """One more than the largest id, and which below it are none: usually there are no such."""
+        ids = self._fast.get_vocab(with_added_tokens=True).values()
+        bound = max(ids) + 1
+        return bound, frozenset(range(bound)).difference(ids)
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._fast.encode(text, add_special_tokens=False).ids
@@ -63,9 +66,10 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Bytes that are not UTF-8 (a character cut in two) become U+FFFD."""
-        for token in ids:
-            if not 0 <= token < self._id_bound or self._fast.id_to_token(token) is None:
-                raise UnknownToken(f"token {token} is not in the vocabulary of {self._id_bound}")
+        bound, gaps = self._bound_and_gaps
+        if ids and not (0 <= min(ids) <= max(ids) < bound and gaps.isdisjoint(ids)):
+            unknown = next(token for token in ids if not 0 <= token < bound or token in gaps)
+            raise UnknownToken(f"token {unknown} is not in the vocabulary of {bound}")
         text: str = self._fast.decode(list(ids), skip_special_tokens=False)
         return text
 

@@ -59,17 +59,18 @@ class TrioSocket:
                     await trio.lowlevel.wait_readable(self._fd)
 
     def _receive_some(self, take: Callable[[list[bytes]], object]) -> None:
-        for _ in range(MESSAGES_AT_ONCE):
-            try:
-                frames = self._socket.recv_multipart(AT_ONCE)
-            except zmq.Again:
-                break
-            take(frames)
+        taken = 0
+        while taken < MESSAGES_AT_ONCE and self._events() & MAY_RECEIVE:
+            take(self._socket.recv_multipart(AT_ONCE))
+            taken += 1
         self._tell()
+
+    def _events(self) -> int:
+        return int(self._socket.getsockopt(zmq.EVENTS))
 
     def _tell(self) -> None:
         """Lets others go on, if they can."""
-        events = int(self._socket.getsockopt(zmq.EVENTS))
+        events = self._events()
         if events & MAY_RECEIVE:
             self._edge.cancel()
         if events & MAY_SEND:
