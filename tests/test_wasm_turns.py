@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 import threading
 import time
@@ -15,6 +16,9 @@ from trio._core import _run as trio_run
 from trio.testing import MockClock
 
 from pie_trio.wasm import abi
+from pie_trio.wasm.border import Border, PendingCall, no_answer
+from pie_trio.wasm.fiber import Fiber, Turns
+from pie_trio.wasm.resources import HandleTable
 from pie_trio.wasm.settings import new_engine
 from pie_trio.wasm.ticker import EpochSlices, FuelSlices, Slicer, Ticker, open_ticker
 from tests.guests import Deed, Probe, World, open_world
@@ -116,6 +120,62 @@ async def test_a_guest_that_wakes_is_not_stopped_for_slices_that_ended_while_it_
         nursery.cancel_scope.cancel()
 
     assert waits < times < 1.5 * waits
+
+
+SLICE_SECONDS = 0.05  # so long that a busy machine does not use up two of them in one
+WAITER = 0
+
+
+async def _host_call() -> None:
+    await trio.sleep(8 * SLICE_SECONDS)
+
+
+@attrs.frozen
+class PretendGuests:
+    """Number 0 waits long, needs a slice and a bit, and ends; the others never end."""
+
+    borders: list[Border]
+    order: list[int] = attrs.field(factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return SLICE_SECONDS
+
+    def poll(self, guest: int, _future: int) -> bool:
+        self.order.append(guest)
+        border, round_ = self.borders[guest], self.order.count(guest)
+        if guest == WAITER and round_ != 2:
+            if round_ == 1:
+                waiting = _host_call()
+                border.pending = PendingCall(waiting, waiting.send(None), no_answer, 0)
+            return round_ == 3
+        time.sleep(SLICE_SECONDS)
+        return False
+
+
+async def test_a_guest_that_mostly_waits_goes_on_after_a_slice_before_the_busy_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(abi, "future_delete", lambda _future: None)
+    borders = [
+        Border(None, HandleTable(number, 1, 1), b"", ctypes.create_string_buffer(1))
+        for number in range(5)
+    ]
+    guests = PretendGuests(borders)
+    turns = Turns(guests)
+    fibers = [
+        Fiber(each, turns, on_park=lambda: None, on_wake=lambda: None, on_slice=lambda: None)
+        for each in borders
+    ]
+    async with trio.open_nursery() as nursery:
+        for fiber in fibers[1:]:
+            nursery.start_soon(fiber.drive, 0)
+        await fibers[WAITER].drive(0)
+        nursery.cancel_scope.cancel()
+
+    _, second, third = (place for place, guest in enumerate(guests.order) if guest == WAITER)
+    between = guests.order[second + 1 : third]
+    assert len(between) <= 1, "the busy ones have a turn each, it had none of those"
 
 
 IDLE_SECONDS = 0.2  # far longer than a ticker stays awake without a running guest

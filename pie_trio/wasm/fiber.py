@@ -26,8 +26,9 @@ from pie_trio.wasm.ticker import Slicer
 
 T = TypeVar("T")
 # A guest that mostly waits may run the moment it wakes, as long as it takes no more than this
-# share of the time; beyond it, it queues up with the busy ones.
+# share of the time, and so many slices in a row; beyond it, it queues up with the busy ones.
 WAKING_SHARE: Final = 0.25
+WAKING_SLICES: Final = 2
 # A guest that computes without end goes on when everybody else waits, but at the latest then.
 STANDING_BACK_SECONDS: Final = 0.005
 READY_CALLS_MAX: Final = 256  # host calls without a wait, before counted slices end
@@ -115,8 +116,13 @@ class Fiber:
         return self._ready_calls < READY_CALLS_MAX
 
     async def _next_turn(self) -> None:
-        """The slice is over: wait until every other busy guest has had one."""
+        """The slice is over: wait until every other busy guest has had one, or, while there is
+        credit left, until the event loop has looked at everything else."""
         self._leave()
+        if self._credit > 0:
+            await trio.lowlevel.checkpoint()
+            self._begin_slice()
+            return
         await self.turns.queue.acquire()
         self._has_turn = True
         if self.turns.ticker is not None:  # counted slices must not depend on time
@@ -146,7 +152,7 @@ class Fiber:
         self._begin_slice()
         if ticker is not None:
             earned = (self._slice_began - waiting_since) * WAKING_SHARE
-            self._credit = min(ticker.seconds, self._credit + earned)
+            self._credit = min(WAKING_SLICES * ticker.seconds, self._credit + earned)
             if self._credit < 0:
                 await self._next_turn()
 
