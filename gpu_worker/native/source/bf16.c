@@ -11,12 +11,10 @@
 // cache.
 #ifdef __AVX512F__
 #define TILE_ROWS 12
-enum { UNROLL_MANY = 4 };
 #else
 #define TILE_ROWS 6
-enum { UNROLL_MANY = 1 };  // so few registers are left that compilers would copy sums to and fro
 #endif
-enum { DEPTH = 256, UNROLL_FEW = 4, ROWS_TOGETHER = 3, GROUPS = 4 };
+enum { DEPTH = 256, TURNS_MAX = 4, ROWS_TOGETHER = 3, GROUPS = 4 };
 // Few rows read a panel as fast as memory gives it: so many words ahead it is fetched into the first
 // cache. More rows take so long that the whole next panel can come into the second one meanwhile.
 enum { FEW_ROWS = 2, NEAR_WORDS = 1536 };
@@ -30,7 +28,7 @@ INLINE void widen(const uint32_t *words, floats *low, floats *high) {
 
 // One step of the depth. Rows are reached from a few pointers, each with two neighbours at whole
 // strides: that is an address the processor forms by itself.
-INLINE void step(const int rows, const float *const *group, int64_t stride, int at,
+INLINE void step(const int rows, const float *const *group, int64_t stride, int64_t at,
                  const uint32_t *words, floats (*sum)[2]) {
     floats low, high;
     widen(words, &low, &high);
@@ -41,34 +39,48 @@ INLINE void step(const int rows, const float *const *group, int64_t stride, int 
     }
 }
 
-// Adds the products of some rows with a part of one panel to the result. Few rows take turns with
-// several sums each, because one sum alone would wait for the multiplier's latency at every step.
-// What is `ahead`, if anything, is fetched on the way.
+// Few rows take turns with several sums each, because one sum alone would wait for the multiplier's
+// latency at every step.
+INLINE void sum_few(const int rows, const int turns, const int fetches, const float *const *group,
+                    int64_t stride, const uint32_t *panel, const uint32_t *ahead, int64_t depth,
+                    floats (*sum)[TILE_ROWS][2]) {
+    int64_t at = 0;
+    for (; at + TURNS_MAX <= depth; at += TURNS_MAX) {
+        for (int i = 0; i < TURNS_MAX; i++) {
+            const uint32_t *words = panel + (at + i) * LANES;
+            if (rows <= FEW_ROWS) __builtin_prefetch(words + NEAR_WORDS, 0, 3);
+            else if (fetches) __builtin_prefetch(ahead + (at + i) * LANES, 0, 2);
+            step(rows, group, stride, at + i, words, sum[i % turns]);
+        }
+    }
+    for (; at < depth; at++) step(rows, group, stride, at, panel + at * LANES, sum[0]);
+}
+
+// Many rows have one sum each. Unrolled late, by the compiler itself, the loop needs no more registers
+// than there are; written out here, sums would be copied to and fro.
+INLINE void sum_many(const int rows, const int fetches, const float *const *group, int64_t stride,
+                     const uint32_t *panel, const uint32_t *ahead, int64_t depth,
+                     floats (*sum)[2]) {
+#pragma GCC unroll 4
+    for (int64_t at = 0; at < depth; at++) {
+        if (fetches) __builtin_prefetch(ahead + at * LANES, 0, 2);
+        step(rows, group, stride, at, panel + at * LANES, sum);
+    }
+}
+
+// Adds the products of some rows with a part of one panel to the result. What is `ahead`, if
+// anything, is fetched on the way.
 INLINE void multiply(const int rows, const int turns, const int fetches, const float *input,
                      int64_t stride, const uint32_t *panel, const uint32_t *ahead, int64_t depth,
                      floats (*result)[2]) {
-    const int unroll = turns > 1 ? UNROLL_FEW : UNROLL_MANY;
-    floats sum[UNROLL_FEW][TILE_ROWS][2];
+    floats sum[TURNS_MAX][TILE_ROWS][2];
     const float *group[GROUPS];
     for (int turn = 0; turn < turns; turn++) {
         for (int i = 0; i < rows; i++) sum[turn][i][0] = sum[turn][i][1] = all(0);
     }
     for (int i = 0; i * ROWS_TOGETHER < rows; i++) group[i] = input + i * ROWS_TOGETHER * stride;
-    int64_t left = depth;
-    for (; left >= unroll; left -= unroll) {
-        for (int i = 0; i < unroll; i++) {
-            if (rows <= FEW_ROWS) __builtin_prefetch(panel + NEAR_WORDS + i * LANES, 0, 3);
-            else if (fetches) __builtin_prefetch(ahead + i * LANES, 0, 2);
-            step(rows, group, stride, i, panel + i * LANES, sum[i % turns]);
-        }
-        panel += unroll * LANES;
-        if (fetches) ahead += unroll * LANES;
-        for (int i = 0; i * ROWS_TOGETHER < rows; i++) group[i] += unroll;
-    }
-    for (; left > 0; left--, panel += LANES) {
-        step(rows, group, stride, 0, panel, sum[0]);
-        for (int i = 0; i * ROWS_TOGETHER < rows; i++) group[i]++;
-    }
+    if (turns > 1) sum_few(rows, turns, fetches, group, stride, panel, ahead, depth, sum);
+    else sum_many(rows, fetches, group, stride, panel, ahead, depth, sum[0]);
     for (int row = 0; row < rows; row++) {
         for (int half = 0; half < 2; half++) {
             floats total = sum[0][row][half];

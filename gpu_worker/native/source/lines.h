@@ -49,7 +49,9 @@ INLINE void score_step(const int count, Lines *lines, int first, const float *ke
     for (int i = 0; i < count; i++) {
         for (int part = 0; part < VECTORS; part++) sum[i][part] = all(0);
     }
-    for (int64_t at = 0; at < lines->width; at++, keys += SLOTS, query += lines->lines) {
+    int64_t width = lines->width, stride = lines->lines;
+#pragma GCC unroll 4
+    for (int64_t at = 0; at < width; at++, keys += SLOTS, query += stride) {
         floats key[VECTORS];
         if (soon) {
             __builtin_prefetch(soon->keys + at * SLOTS, 0, 2);
@@ -86,6 +88,7 @@ INLINE void gather_step(const int count, const int parts, Lines *lines, int firs
     }
     for (const Run *run = runs; run < runs + run_count; run++) {
         const float *value = run->values + from, *score = lines->score[first] + run->column;
+#pragma GCC unroll 4
         for (int slot = 0; slot < run->slots; slot++, value += width, score++) {
             floats piece[2];
             for (int part = 0; part < parts; part++) {
