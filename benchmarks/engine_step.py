@@ -140,7 +140,7 @@ def _verdict(bar: dict[str, Any]) -> str:
 
 def record_of(samples: Samples, weights: Weights) -> dict[str, Any]:
     """The samples, and what a token costs: the bytes of all weights, the operations in layers."""
-    sizes = {name: weights.stored(name).numel() for name in weights.names}
+    sizes = {name: weights.stored(name).size for name in weights.names}
     return {
         "samples": samples,
         "weight_bytes": WEIGHT_BYTES * sum(sizes.values()),
