@@ -134,8 +134,8 @@ class Limits:
     gather_seconds_min: float = 0.05  # a starved machine must not split the cohort
     gather_prompt_seconds: float = 0.0002  # who waits so soon after a pass need not stand back
     gather_slices: int = 5  # a guest that computes for so long between passes is not waited for
-    decode_chunk_tokens: int = 32  # a guest is woken for so many tokens of a stream,
-    decode_chunk_seconds: float = 0.4  # or for those that came in so long a time
+    decode_chunk_tokens: int = 48  # a guest is woken for so many tokens of a stream,
+    decode_chunk_seconds: float = 0.5  # or for those that came in so long a time
     decode_steps_max: int = 256  # that a worker executes without asking
     decode_stops_max: int = 64  # tokens that it looks for meanwhile; with more it asks after each
     priority_ageing_seconds: float = 1.0  # so long a wait lifts a pass by one priority
