@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import statistics
-import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -19,8 +19,7 @@ from pie_trio.wasm import abi
 from pie_trio.wasm.border import Border, PendingCall, no_answer
 from pie_trio.wasm.fiber import Fiber, Turns
 from pie_trio.wasm.resources import HandleTable
-from pie_trio.wasm.settings import new_engine
-from pie_trio.wasm.ticker import EpochSlices, FuelSlices, Slicer, Ticker, open_ticker
+from pie_trio.wasm.ticker import FuelSlices, Slicer
 from tests.guests import Deed, Probe, World, open_world
 
 
@@ -153,29 +152,49 @@ class PretendGuests:
         return False
 
 
-async def test_a_guest_that_mostly_waits_goes_on_after_a_slice_before_the_busy_ones(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(abi, "future_delete", lambda _future: None)
-    borders = [
-        Border(None, HandleTable(number, 1, 1), b"", ctypes.create_string_buffer(1))
-        for number in range(5)
-    ]
+@pytest.fixture
+def deleted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The calls that were deleted; there is no wasm in these tests."""
+    found: list[int] = []
+    monkeypatch.setattr(abi, "future_delete", found.append)
+    return found
+
+
+def _driven(count: int, on_slice: Callable[[], None]) -> tuple[PretendGuests, list[Fiber]]:
+    flags = [ctypes.create_string_buffer(1) for _ in range(count)]
+    tables = [HandleTable(number, 1, 1) for number in range(count)]
+    borders = [Border(None, table, b"", flag) for table, flag in zip(tables, flags, strict=True)]
     guests = PretendGuests(borders)
-    turns = Turns(guests)
-    fibers = [
-        Fiber(each, turns, on_park=lambda: None, on_wake=lambda: None, on_slice=lambda: None)
-        for each in borders
-    ]
+    turns, idle = Turns(guests), lambda: None
+    return guests, [Fiber(each, turns, idle, idle, on_slice) for each in borders]
+
+
+async def test_a_guest_that_mostly_waits_goes_on_after_a_slice_before_the_busy_ones(
+    deleted: list[int],
+) -> None:
+    guests, fibers = _driven(5, lambda: None)
     async with trio.open_nursery() as nursery:
         for fiber in fibers[1:]:
             nursery.start_soon(fiber.drive, 0)
-        await fibers[WAITER].drive(0)
+        await fibers[WAITER].drive(7)
         nursery.cancel_scope.cancel()
 
     _, second, third = (place for place, guest in enumerate(guests.order) if guest == WAITER)
     between = guests.order[second + 1 : third]
     assert len(between) <= 1, "the busy ones have a turn each, it had none of those"
+    assert deleted == [7, 0, 0, 0, 0]
+
+
+async def test_a_guest_that_is_cancelled_between_two_such_slices_is_gone(
+    deleted: list[int],
+) -> None:
+    with trio.CancelScope() as scope:
+        guests, (fiber,) = _driven(1, scope.cancel)
+        await fiber.drive(7)
+
+    assert scope.cancelled_caught
+    assert (guests.order, deleted) == ([WAITER, WAITER], [7])
+    assert not fiber.turns.queue.locked()
 
 
 IDLE_SECONDS = 0.2  # far longer than a ticker stays awake without a running guest
@@ -259,30 +278,3 @@ async def test_a_guests_wait_takes_virtual_time_only(
 
     assert trio.current_time() == pytest.approx(3000)
     assert time.perf_counter() - began < 30
-
-
-def _becomes(ticker: Ticker, asleep: bool) -> bool:
-    end = time.monotonic() + 5
-    while ticker.asleep is not asleep and time.monotonic() < end:
-        time.sleep(0.005)
-    return ticker.asleep is asleep
-
-
-def test_the_ticker_sleeps_while_no_guest_runs_and_wakes_for_the_next() -> None:
-    slicing = EpochSlices()
-    engine = new_engine(slicing, stack_bytes=2**21)
-    with open_ticker(abi.address(engine), slicing) as ticker:
-        assert ticker is not None
-        assert _becomes(ticker, asleep=True)
-        ticker.start()
-        assert _becomes(ticker, asleep=False)
-        ticker.stop()
-        assert _becomes(ticker, asleep=True)
-    engine.close()
-
-
-def test_no_ticker_runs_with_counted_slices() -> None:
-    before = threading.active_count()
-    with open_ticker(0, FuelSlices()) as ticker:
-        assert ticker is None
-        assert threading.active_count() == before

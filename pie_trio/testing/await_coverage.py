@@ -38,6 +38,7 @@ EXCLUDED: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
         ("stream.py:PatientStream.wait_send_all_might_not_block", ""): "nobody asks a stream that",
         ("wasm/fiber.py:Fiber._attend", "_come_back"): REAL_TIME,
         ("wasm/fiber.py:Fiber._come_back", ""): REAL_TIME,
+        ("wasm/fiber.py:Fiber._next_turn", "checkpoint"): REAL_TIME,
         ("wasm/fiber.py:Fiber._next_turn", "wait_all_tasks_blocked"): REAL_TIME,
         ("wasm/guest.py:Guest._instantiate", ""): "start code that spins; tests/test_wasm_guest.py",
         ("wasm/guest.py:open_guest", ""): "start code that spins; tests/test_wasm_guest.py",
