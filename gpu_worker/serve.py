@@ -57,11 +57,12 @@ def serve(seat: Seat, load: Callable[[WorkerLimits], Executor], busy: Busy, repo
         socket.setsockopt(zmq.IDENTITY, f"{seat.generation}:work".encode())
         socket.setsockopt(zmq.LINGER, FAREWELL_MILLISECONDS)
         socket.connect(seat.endpoint)
+        link = _Link(socket, busy)
         try:
-            _serve(_Link(socket, busy), seat, load, busy, report)
+            _serve(link, seat, load, report)
         except Exception as error:
             report(traceback.format_exc())
-            _Link(socket, busy).send(Failed(_told(error)))
+            link.send(Failed(_told(error)))
             return 1
         return 0
 
@@ -84,11 +85,7 @@ class _Link:
 
 
 def _serve(
-    link: _Link,
-    seat: Seat,
-    load: Callable[[WorkerLimits], Executor],
-    busy: Busy,
-    report: Report,
+    link: _Link, seat: Seat, load: Callable[[WorkerLimits], Executor], report: Report
 ) -> None:
     link.send(Join(PROTOCOL, seat.pid))
     start = link.receive()
@@ -100,9 +97,9 @@ def _serve(
     while True:
         match link.receive():
             case BatchArrays() as batch if batch.generation == seat.generation:
-                busy.batch = (batch.number, time.monotonic())
+                link.busy.batch = (batch.number, time.monotonic())
                 link.send(_execute(executor, batch, link, report))
-                busy.batch = None
+                link.busy.batch = None
             case Halt():
                 pass  # what it was to end has ended by itself, or because of it
             case Drain():

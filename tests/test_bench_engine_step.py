@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
-from safetensors import safe_open
 
 from benchmarks import engine_step
 from benchmarks.bars.engine_step import bars
+from benchmarks.engine import sizes_of
 from gpu_worker.weights import Weights
 from tests.support.worker_models import tiny_model
 
@@ -25,16 +24,8 @@ def test_a_run_measures_each_case_with_each_kind_of_kernels(
             assert samples[f"{case.name} {kind}"][0] > 0
 
     record = engine_step.record_of(samples, Weights(model))
-    assert record["weight_bytes"] == 2 * _parameters(model)
+    assert record["weight_bytes"] == 2 * sizes_of(model)["weights"]
     assert 0 < record["token_operations"] < record["weight_bytes"]
     found = bars(record)
     assert all(bar["value"] > 0 for bar in found)
     assert engine_step.render(samples, found).count("| decode ") == 3
-
-
-def _parameters(model: Path) -> int:
-    total = 0
-    for path in model.glob("*.safetensors"):
-        with safe_open(path, "np") as file:
-            total += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
-    return total

@@ -47,7 +47,7 @@ class TrioSocket:
         except zmq.Again:
             return False
         finally:
-            self._tell()
+            self._tell(self._events())
         return True
 
     async def receive(self, take: Callable[[list[bytes]], object]) -> None:
@@ -59,18 +59,17 @@ class TrioSocket:
                     await trio.lowlevel.wait_readable(self._fd)
 
     def _receive_some(self, take: Callable[[list[bytes]], object]) -> None:
-        taken = 0
-        while taken < MESSAGES_AT_ONCE and self._events() & MAY_RECEIVE:
+        events, taken = self._events(), 0
+        while events & MAY_RECEIVE and taken < MESSAGES_AT_ONCE:
             take(self._socket.recv_multipart(AT_ONCE))
-            taken += 1
-        self._tell()
+            events, taken = self._events(), taken + 1
+        self._tell(events)
 
     def _events(self) -> int:
         return int(self._socket.getsockopt(zmq.EVENTS))
 
-    def _tell(self) -> None:
+    def _tell(self, events: int) -> None:
         """Lets others go on, if they can."""
-        events = self._events()
         if events & MAY_RECEIVE:
             self._edge.cancel()
         if events & MAY_SEND:
