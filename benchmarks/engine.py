@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bars.engine import bars
-from benchmarks.engine_cases import Bench, Plan
+from benchmarks.engine_cases import Bench
+from benchmarks.engine_plan import Plan
 from benchmarks.engine_report import render
 from benchmarks.engine_setup import set_up
 from pie_trio.home import Home

@@ -1,19 +1,18 @@
 """The measurements of one run: which case is asked of whom, and in what order.
 
-Engines take turns case by case and round by round, so that what else the machine does meets all of
-them alike. One that is missing, cannot do a case or dies is noted with its reason, and the run goes
-on: what is not measured does not hold.
+Engines take turns case by case and part by part of a round, so that what else the machine does
+meets all of them alike; what ours is held against most closely, the machine and its own bare
+batches, is measured right before it and right after. One that is missing, cannot do a case or dies
+is noted with its reason, and the run goes on: what is not measured does not hold.
 """
 
 from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import attrs
 
 from benchmarks.engine_link import PeerLink, PeerLost, PeerRefusal
 from benchmarks.engine_others import Moment
@@ -25,48 +24,23 @@ from benchmarks.engine_peers import (
     PEERS,
     SERVED,
     TRANSFORMERS,
-    VLLM,
     Peer,
 )
+from benchmarks.engine_plan import CONTEXT, At, Case, Plan, cases
 from benchmarks.engine_prompts import questions, tokens_of
 from benchmarks.engine_served import Arrival, Served
 from benchmarks.engine_setup import python_of, weights_file
 from benchmarks.engine_start import start_times
 
 SCRIPTS = Path(__file__).parent / "peers"
-CONTEXT = 32
-DECODES = {1: 32, 8: 24, 32: 12, 64: 8}  # sequences and steps
-PREFILLS = (512, 2048)
-LIMIT_OF_CASE = {"decode 1": "read_bytes", "prefill 512": "operations"}
-SELDOM = ("decode 64", "prefill 2048")
-SELDOM_ROUNDS = 3  # such cases, and the engines at the side, in each third round
 GUESTS, GUEST_TOKENS = 32, 32
 ARRIVALS_PER_SECOND = 2.5
 ARRIVAL_TOKENS = 24
 CONTINUATION = 24  # tokens of ours along which all engines are asked for the next one
 PREFIX_STEP = 6
+AFTER = " after"
 Say = Callable[[str], object]
 Record = dict[str, Any]
-
-
-@attrs.frozen
-class Plan:
-    """How much of it: a quick run takes fewer rounds of fewer cases."""
-
-    model: str
-    directory: Path
-    threads: int
-    rounds: int
-    starts: int
-    arrivals: int
-    questions: int
-    only: tuple[str, ...] | None  # engines; none: all
-    is_quick: bool
-
-    def takes(self, peer: Peer) -> bool:
-        return (self.only is None or peer.name in self.only) and not (
-            self.is_quick and peer.is_side
-        )
 
 
 class Bench:
@@ -146,52 +120,50 @@ class Bench:
 
     def _round(self, turn: int) -> None:
         began = Moment.now()
-        for case, op, order in self._cases():
-            self._limit(turn, case)
-            for peer in PEERS:
-                if peer.name in self._links and self._is_due(peer, case, turn):
-                    self._sample(turn, peer.name, case, op, order)
-        self._guests(turn)
+        for case in cases():
+            for at in self.plan.moments(turn, case.name):
+                self._case(at, case)
+        for at in self.plan.moments(turn):
+            self._guests(at)
         self.record["strangers"].append(Moment.now().since(began))
 
-    def _limit(self, turn: int, case: str) -> None:
-        """Beside the case that is held against it."""
-        what = LIMIT_OF_CASE.get(case)
+    def _case(self, at: At, case: Case) -> None:
+        """All engines, ours first, between two looks at the machine's limit."""
+        for peer in PEERS:
+            if peer.name in self._links and self.plan.is_due(peer, case.name, at):
+                limit = case.limit if peer.name == BARE else None
+                self._limit(at, limit)
+                self._sample(at, peer.name, case.name, case.op, case.order)
+                self._limit(at, limit, AFTER)
+
+    def _limit(self, at: At, what: str | None, when: str = "") -> None:
         found = self._ask(MACHINE, what) if what else None
-        if what and found is not None:
-            self._note(turn, MACHINE, what, found["value"])
+        if found is not None:
+            self._note(at, MACHINE, f"{what}{when}", found["value"])
 
-    def _cases(self) -> Iterator[tuple[str, str, Record]]:
-        for sequences, steps in DECODES.items():
-            order = {"sequences": sequences, "context": CONTEXT, "steps": steps}
-            yield f"decode {sequences}", "decode", order
-        for tokens in PREFILLS:
-            yield f"prefill {tokens}", "prefill", {"tokens": tokens}
-
-    def _is_due(self, peer: Peer, case: str, turn: int) -> bool:
-        is_seldom = peer.is_side or case in SELDOM
-        if peer.name == VLLM and case not in ("decode 32", *SELDOM):
-            is_seldom = True
-        return not is_seldom or (turn % SELDOM_ROUNDS == 0 and not self.plan.is_quick)
-
-    def _sample(self, turn: int, name: str, case: str, op: str, order: Record) -> None:
+    def _sample(self, at: At, name: str, case: str, op: str, order: Record) -> None:
         answer = self._ask(name, op, **order)
         if answer is not None:
-            self._note(turn, name, case, answer["tokens"] / answer["seconds"])
+            self._note(at, name, case, answer["tokens"] / answer["seconds"])
 
-    def _guests(self, turn: int) -> None:
+    def _guests(self, at: At) -> None:
         if self._served is None:
             return
-        order = {"sequences": GUESTS, "context": CONTEXT, "steps": GUEST_TOKENS}
-        self._sample(turn, BARE, f"as {GUESTS} guests", "decode", order)
-        kinds = ("c", "python") if turn % SELDOM_ROUNDS == 0 else ("c",)
-        for kind in kinds:
+        self._bare_guests(at)
+        for kind in ("c", "python") if at.is_seldom else ("c",):
             try:
                 rate = self._served.decode(kind, GUESTS, CONTEXT, GUEST_TOKENS)
             except Exception as error:
                 self._drop_server(f"{type(error).__name__}: {error}")
                 return
-            self._note(turn, SERVED, f"{GUESTS} {kind} guests", rate)
+            self._note(at, SERVED, f"{GUESTS} {kind} guests", rate)
+            if kind == "c":
+                self._bare_guests(at, AFTER)
+
+    def _bare_guests(self, at: At, when: str = "") -> None:
+        """The batches of that many guests, with no guests."""
+        order = {"sequences": GUESTS, "context": CONTEXT, "steps": GUEST_TOKENS}
+        self._sample(at, BARE, f"as {GUESTS} guests{when}", "decode", order)
 
     def _compare_answers(self) -> None:
         """Each engine's next token along our own greedy answers."""
@@ -270,8 +242,9 @@ class Bench:
             self._links.pop(name).close()
         return None
 
-    def _note(self, turn: int, engine: str, case: str, value: float) -> None:
-        sample = {"round": turn, "engine": engine, "case": case, "value": value}
+    def _note(self, at: At, engine: str, case: str, value: float) -> None:
+        when = {"round": at.turn, "part": at.part}
+        sample = {**when, "engine": engine, "case": case, "value": value}
         self.record["samples"].append(sample)
 
     def _skip(self, engine: str, case: str, reason: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.bars.engine import BARE, INT8, MACHINE, SERVED, bounds, by_round, waits
+from benchmarks.bars.engine import BARE, INT8, MACHINE, SERVED, bounds, by_turn, waits
 from benchmarks.engine_report import engines_of
 
 Record = dict[str, Any]
@@ -45,9 +45,9 @@ def plot(record: Record, path: Path) -> None:
 
 
 def _rates(axis: Any, record: Record, case: str, title: str) -> None:
-    rows = [(name, list(by_round(record, name, case).values())) for name in engines_of(record)]
+    rows = [(name, list(by_turn(record, name, case).values())) for name in engines_of(record)]
     if case == "decode 32":
-        rows.insert(0, (SERVED, list(by_round(record, SERVED, SERVED_CASE).values())))
+        rows.insert(0, (SERVED, list(by_turn(record, SERVED, SERVED_CASE).values())))
     rows = [(name, values) for name, values in rows if values]
     for place, (name, values) in enumerate(rows):
         middle, (low, high) = median(values), bounds(values)
@@ -65,14 +65,14 @@ def limit_of(record: Record, case: str) -> float | None:
     sizes = record["sizes"]
     weights = float(sizes["weights"])
     measure = "operations" if kind == "prefill" or int(count) > 1 else "read_bytes"
-    samples = by_round(record, MACHINE, measure).values()
+    samples = by_turn(record, MACHINE, measure).values()
     if not samples:
         return None
     if measure == "read_bytes":
         return median(samples) / (2 * weights)
     if kind == "prefill":
         return median(samples) / (2 * float(sizes["layer_weights"]))
-    read = median(by_round(record, MACHINE, "read_bytes").values())
+    read = median(by_turn(record, MACHINE, "read_bytes").values())
     return min(median(samples), int(count) * read) / (2 * weights)
 
 

@@ -11,7 +11,7 @@ from benchmarks.bars.engine import (
     MACHINE,
     bandwidth_shares,
     bounds,
-    by_round,
+    by_turn,
     operation_shares,
     quantile,
     waits,
@@ -43,9 +43,9 @@ def engines_of(record: Record) -> list[str]:
 
 def _rates(record: Record) -> str:
     rows = [
-        [name, *(_middle(list(by_round(record, name, case).values())) for case in CASES)]
+        [name, *(_middle(list(by_turn(record, name, case).values())) for case in CASES)]
         for name in engines_of(record)
-        if any(by_round(record, name, case) for case in CASES)
+        if any(by_turn(record, name, case) for case in CASES)
     ]
     title = f"Tokens per second, {record['threads']} threads: median [95 % bounds]"
     return table(title, ["engine", *CASES], rows)
@@ -58,15 +58,15 @@ def _served(record: Record) -> str:
         "in Python, a pass a token": ("pie-trio served", "32 python guests"),
     }
     rows = [
-        [name, _middle(list(by_round(record, engine, case).values()))]
+        [name, _middle(list(by_turn(record, engine, case).values()))]
         for name, (engine, case) in cases.items()
     ]
     return table("End to end: 32 guests, client over loopback", ["", "tokens/s"], rows)
 
 
 def _shares(record: Record) -> str:
-    read = by_round(record, MACHINE, "read_bytes").values()
-    operations = by_round(record, MACHINE, "operations").values()
+    read = by_turn(record, MACHINE, "read_bytes").values()
+    operations = by_turn(record, MACHINE, "operations").values()
     if not read:
         return ""
     rows = []

@@ -14,8 +14,9 @@ import pytest
 
 from benchmarks.bars import engine as bars_of_engine
 from benchmarks.bars.engine import BARE, INT8, LLAMA_Q8, MACHINE, OPENVINOS, SERVED, VLLM, bars
-from benchmarks.engine_cases import Bench, Plan
+from benchmarks.engine_cases import Bench
 from benchmarks.engine_peers import ENVIRONMENTS, OURS, PEERS
+from benchmarks.engine_plan import PARTS, At, Plan, cases
 from benchmarks.engine_report import render
 from benchmarks.engine_served import rate_of
 
@@ -28,18 +29,22 @@ Record = dict[str, Any]
 def made_up() -> Record:
     """A run in which every bar just holds."""
     rates: dict[tuple[str, str], float] = {
-        (MACHINE, "read_bytes"): 100.0 * 2000 / 0.85,
+        (MACHINE, "read_bytes"): 100.0 * 2000 / 0.9,
+        (MACHINE, "read_bytes after"): 100.0 * 2000 / 0.8,
         (MACHINE, "operations"): 100.0 * WORK_OF_A_TOKEN / 0.8,
+        (MACHINE, "operations after"): 100.0 * WORK_OF_A_TOKEN / 0.8,
         (SERVED, "32 c guests"): 150.0,
-        (BARE, "as 32 guests"): 160.0,
+        (BARE, "as 32 guests"): 170.0,
+        (BARE, "as 32 guests after"): 150.0,
         (VLLM, "decode 32"): 90.0,
     }
     for case in bars_of_engine.CASES:
         for engine in (BARE, INT8, LLAMA_Q8, *OPENVINOS):
             rates[engine, case] = 100.0
     samples = [
-        {"round": turn, "engine": engine, "case": case, "value": rate}
+        {"round": turn, "part": part, "engine": engine, "case": case, "value": rate}
         for turn in range(ROUNDS)
+        for part in range(PARTS)
         for (engine, case), rate in rates.items()
     ]
     starts = {"first": 2.0, "second": 1.0, "transformers": 5.0}
@@ -114,16 +119,33 @@ def test_it_is_the_bound_that_must_hold_and_not_the_median() -> None:
     assert not bar["holds"]
 
 
-def test_ratios_are_taken_within_a_round() -> None:
+def test_ratios_are_taken_within_a_part_of_a_round() -> None:
     record = made_up()
     for sample in record["samples"]:
-        sample["value"] *= 1 + sample["round"]
+        sample["value"] *= (1 + sample["round"]) * (1 + 9 * sample["part"])
     assert failing(record) == set()
+
+
+def test_a_limit_counts_only_where_it_was_measured_before_and_after() -> None:
+    missing = failing(without(made_up(), MACHINE, "operations after"))
+    assert missing == {"multiply-add share, prefill 512"}
+    missing = failing(without(made_up(), BARE, "as 32 guests after"))
+    assert missing == {"32 C guests, ratio to bare"}
+
+
+def test_every_bar_is_asked_for_in_each_part_of_a_round() -> None:
+    plan = Plan("none", Path(), 1, 1, 0, 1, 1, None, False)
+    compared = {BARE, INT8, LLAMA_Q8, *OPENVINOS}
+    for case in cases():
+        if case.name in bars_of_engine.CASES:
+            assert len([*plan.moments(1, case.name)]) == PARTS
+            due = {peer.name for peer in PEERS if plan.is_due(peer, case.name, At(1, PARTS - 1))}
+            assert due == compared | ({VLLM} if case.name == "decode 32" else set())
 
 
 def test_shares_of_the_machine_follow_from_sizes() -> None:
     found = {bar["name"]: bar["value"] for bar in bars(made_up())}
-    assert found["bandwidth share, decode 1"] == pytest.approx(0.85)
+    assert found["bandwidth share, decode 1"] == pytest.approx(0.847, abs=1e-3)
     assert found["multiply-add share, prefill 512"] == pytest.approx(0.8)
 
 

@@ -2,8 +2,9 @@
 
     python benchmarks/bars/engine.py FILE
 
-A bar holds when its 95 % bound does, by a bootstrap over the rounds; ratios are taken within a
-round. What was not measured has no value and does not hold. It imports the standard library only.
+A bar holds when its 95 % bound does, by a bootstrap over the parts of all rounds; ratios are taken
+within a part. What was not measured has no value and does not hold. It imports the standard
+library only.
 """
 
 from __future__ import annotations
@@ -48,16 +49,24 @@ def bars(record: Record) -> list[Record]:
     ]
     guests = (SERVED, "32 c guests")
     found += [
-        _bar("32 C guests, ratio to bare", ratios(record, guests, (BARE, "as 32 guests")), 0.90),
+        _bar("32 C guests, ratio to bare", between(record, guests, (BARE, "as 32 guests")), 0.90),
         _bar(f"32 C guests, ratio to {VLLM}", ratios(record, guests, (VLLM, "decode 32")), 1.5),
     ]
     return found + _starts(record)
 
 
 def ratios(record: Record, ours: tuple[str, str], theirs: tuple[str, str]) -> list[float]:
-    """One for each round that has both."""
-    mine, other = by_round(record, *ours), by_round(record, *theirs)
+    """One for each part of a round that has both."""
+    mine, other = by_turn(record, *ours), by_turn(record, *theirs)
     return [mine[turn] / other[turn] for turn in mine if turn in other]
+
+
+def between(record: Record, ours: tuple[str, str], theirs: tuple[str, str]) -> list[float]:
+    """The same to what was measured right before ours and right after."""
+    mine, (engine, case) = by_turn(record, *ours), theirs
+    before, after = by_turn(record, engine, case), by_turn(record, engine, f"{case} after")
+    common = [turn for turn in mine if turn in before and turn in after]
+    return [2 * mine[turn] / (before[turn] + after[turn]) for turn in common]
 
 
 def bandwidth_shares(record: Record, engine: str, case: str) -> list[float]:
@@ -67,7 +76,7 @@ def bandwidth_shares(record: Record, engine: str, case: str) -> list[float]:
     step_bytes = record["sizes"]["weights"] * width
     return [
         share * step_bytes / sequences
-        for share in ratios(record, (engine, case), (MACHINE, "read_bytes"))
+        for share in between(record, (engine, case), (MACHINE, "read_bytes"))
     ]
 
 
@@ -76,12 +85,12 @@ def operation_shares(record: Record, engine: str, case: str) -> list[float]:
     sizes, tokens = record["sizes"], int(case.split()[-1])
     attention = 4 * sizes["attention_width"] * sizes["layers"] * (tokens + 1) / 2
     work = 2 * sizes["layer_weights"] + attention
-    return [share * work for share in ratios(record, (engine, case), (MACHINE, "operations"))]
+    return [share * work for share in between(record, (engine, case), (MACHINE, "operations"))]
 
 
-def by_round(record: Record, engine: str, case: str) -> dict[int, float]:
+def by_turn(record: Record, engine: str, case: str) -> dict[tuple[int, int], float]:
     return {
-        sample["round"]: sample["value"]
+        (sample["round"], sample.get("part", 0)): sample["value"]
         for sample in record["samples"]
         if sample["engine"] == engine and sample["case"] == case
     }

@@ -58,7 +58,7 @@ class Section:
 
 
 SECTIONS: dict[str, Section] = {
-    "table4": Section(tax.measure, 8, 70),
+    "table4": Section(tax.measure, 8, 150),
     "fig6-react": Section(partial(agents.measure, agent="react"), 90, 25),
     "fig6-codeact": Section(partial(agents.measure, agent="codeact"), 90, 25),
     "fig6-swarm": Section(partial(agents.measure, agent="swarm"), 80, 40),
