@@ -5,7 +5,7 @@
 #pragma once
 #include "pie.h"
 
-#define RESERVE_PAGES 4  /* that a stream takes in advance, or as many as it has */
+#define RESERVE_PAGES 8  /* that a stream takes in advance, or as many as it has */
 #define CHUNK_TOKENS 64
 
 /* How tokens are chosen, as the WIT has it. All nought is greedy; temperature, top_k, top_p, min_p, a

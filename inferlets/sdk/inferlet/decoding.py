@@ -19,7 +19,7 @@ from inferlet.sampler import Sampler
 from inferlet.sequence import Tokens, TokenSequence
 from inferlet.stop import StopCondition
 
-RESERVE_PAGES = 4  # that a sequence takes in advance, or as many as it has; then it asks again
+RESERVE_PAGES = 8  # that a sequence takes in advance, or as many as it has; then it asks again
 
 
 class Decoder:
