@@ -50,11 +50,12 @@ return found
 
 
 def cases_of(start: int) -> str:
-    """Each sampler once, with budgets and stops that turn with the start."""
+    """Each sampler once, with budgets and stops that turn with the start; the greatest budget is
+    more than the pages of one stream hold."""
     draw = random.Random(start)
     stops = ("None", "stop_tokens([70, 71, 72])", "ends_with([80])", "ends_with([81, 82])")
     return "".join(
-        f"({sampler}, {draw.choice((1, 2, 16, 17, 33, 40, 90))}, {draw.choice(stops)}),"
+        f"({sampler}, {draw.choice((1, 2, 16, 17, 33, 40, 160))}, {draw.choice(stops)}),"
         for sampler in SAMPLERS
     )
 
@@ -105,19 +106,46 @@ return found
 async def test_a_stop_sequence_may_begin_in_one_stream_and_end_in_the_next(tmp_path: Path) -> None:
     """A stream ends where its pages do; whoever starts the next one knows what was before."""
     body = f"""{FILLED}
+from inferlet.decoding import RESERVE_PAGES
+end = (2 + RESERVE_PAGES) * 16 - 16  # tokens that the first stream writes behind a prompt of 17
 async def written(stop):
-    generation = filled(range(60, 77)).generate(100, Sampler(0.9, seed=5), stop)
+    generation = filled(range(60, 77)).generate(end + 20, Sampler(0.9, seed=5), stop)
     await generation.collect()
     return generation.tokens
-whole = await written(max_tokens(100))
-pairs = [whole[place : place + 2] for place in range(99)]
+whole = await written(max_tokens(end + 20))
+pairs = [whole[place : place + 2] for place in range(end + 19)]
 return [[place, pairs.index(pairs[place]), len(await written(ends_with(pairs[place])))]
-        for place in range(70, 99)]
+        for place in range(end - 10, end + 19)]
 """
     found = await value_of(tmp_path, body)
     for _, first, length in found:
         assert length == first
     assert any(place == first for place, first, _ in found)
+
+
+async def test_what_earlier_streams_wrote_counts_for_the_penalties_of_the_next(
+    tmp_path: Path,
+) -> None:
+    body = f"""{FILLED}
+from inferlet.decoding import RESERVE_PAGES
+count = (2 + RESERVE_PAGES) * 16 + 30  # more than the first stream writes behind a prompt of 17
+found = []
+for sampler in (
+    Sampler(0.9, seed=7, frequency_penalty=0.7),
+    Sampler(0.9, seed=7, presence_penalty=1.7),
+    Sampler(repetition_penalty=1.5),
+):
+    ways = []
+    for way in ({{}}, {{"before_step": lambda: None}}):
+        generation = filled(range(60, 77)).generate(count, sampler, max_tokens(count), **way)
+        await generation.collect()
+        ways.append(generation.tokens)
+    found.append([count, *ways])
+return found
+"""
+    for count, alone, by_passes in await value_of(tmp_path, body):
+        assert len(alone) == count
+        assert alone == by_passes
 
 
 async def test_a_fork_taken_while_the_model_decodes_ahead_holds_what_was_given_out(

@@ -46,7 +46,7 @@ async def test_a_seed_writes_the_same_text_in_c_and_in_python_and_each_time(
     def arguments(seed: int) -> tuple[str, ...]:
         """So many tokens that one stream's pages are not enough."""
         how = ("--temperature", "1", "--seed", str(seed), *more)
-        return ("--prompt", "dice", "--max-tokens", "130", *how)
+        return ("--prompt", "dice", "--max-tokens", "300", *how)
 
     async with open_world(tmp_path) as world:
         in_c, in_python, again, other = [
