@@ -128,7 +128,7 @@ async def test_killing_a_real_worker_mid_batch_ends_every_call_by_name(tmp_path:
 
 
 async def test_instances_of_another_model_notice_nothing(tmp_path: Path) -> None:
-    pretend = {"pretend": True, "pages_max": 512}
+    pretend = {"pretend": True, "pages_max": 1024}
     models = (
         ModelSettings("one", pretend_step_seconds=0.01, **pretend),
         ModelSettings("two", pretend_step_seconds=0.01, **pretend),
